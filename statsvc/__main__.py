@@ -1,0 +1,5 @@
+import sys
+
+from statsvc.cli import main
+
+sys.exit(main())

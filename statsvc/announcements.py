@@ -1,0 +1,100 @@
+"""What the service tells its observers. Plain facts, announced after the fact."""
+
+import traceback as tracebacks
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """A batch is durable."""
+
+    events: int
+    names: Counter[tuple[str, str, bool]]
+    """Events by site domain, name class (pageview, engagement, custom) and whether of bots."""
+    seconds: float
+    """From the first attempt to the success."""
+    attempts: int
+
+
+class CommitFailed(msgspec.Struct, frozen=True):
+    """One attempt to commit a batch did not succeed."""
+
+    events: int
+    error: str
+    given_up: bool
+    """The batch's senders were told 503."""
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """An event of a known site is not among the human numbers, for a reason."""
+
+    site: str
+    reason: str
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """A request to the collector was answered with an error."""
+
+    status: int
+
+
+class Started(msgspec.Struct, frozen=True):
+    public: str
+    operations: str
+    store: str
+    sites: int
+
+
+class Stopping(msgspec.Struct, frozen=True):
+    """Nothing new is taken; what is here is being committed and answered."""
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """All that was accepted is durable, and the files are closed."""
+
+
+class SitesChanged(msgspec.Struct, frozen=True):
+    """The sites or their baselines were changed from outside and have been read again."""
+
+    sites: int
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Something that should not happen did; the service goes on."""
+
+    where: str
+    error: str
+    traceback: str
+
+    @classmethod
+    def of(cls, where: str, exc: BaseException) -> "Fault":
+        return cls(where, f"{type(exc).__name__}: {exc}", "".join(tracebacks.format_exception(exc)))
+
+
+Announcement = (
+    Committed | CommitFailed | Dropped | Rejected | Started | Stopping | Stopped | SitesChanged | Fault
+)
+
+
+class Observer(Protocol):
+    """Hears what happened after it happened. Must not block."""
+
+    def notice(self, announcement: Announcement) -> None: ...
+
+
+class Announcer:
+    """Tells every observer. One that raises is told of to the others, and is nobody else's problem."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def __call__(self, announcement: Announcement) -> None:
+        for observer in self._observers:
+            try:
+                observer.notice(announcement)
+            except Exception as exc:  # noqa: BLE001 - whatever it raises
+                if not isinstance(announcement, Fault):
+                    self(Fault.of(f"observer {type(observer).__name__}", exc))

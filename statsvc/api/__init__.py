@@ -1,0 +1,1 @@
+"""The two HTTP listeners: what pages call, and what operators call."""

@@ -1,0 +1,42 @@
+"""Where hits come in: `POST /api/event` and, for pages without scripts, `GET /hit.gif`."""
+
+from aiohttp import web
+
+from statsvc.address import Network
+from statsvc.api.http import sender_of
+from statsvc.api.wire import decode_event, event_of_query
+from statsvc.collector import Collected, Collector
+
+# The smallest GIF there is that every client takes: one transparent point.
+PIXEL = bytes.fromhex(
+    "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
+)
+NEVER_CACHED = {"Cache-Control": "no-store, max-age=0"}
+
+
+class EventRoutes:
+    def __init__(self, collector: Collector, trusted_proxies: tuple[Network, ...]) -> None:
+        self._collector = collector
+        self._trusted_proxies = trusted_proxies
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Records the event in the body; answers with the totals."""
+        event = decode_event(await request.read())
+        collected = await self._collector.collect(event, sender_of(request, self._trusted_proxies))
+        return web.Response(
+            status=202, body=collected.answer, content_type="application/json", headers=_headers(collected)
+        )
+
+    async def pixel(self, request: web.Request) -> web.Response:
+        """Records the page named in the query; answers with a transparent GIF."""
+        event = event_of_query(request.query)
+        collected = await self._collector.collect(event, sender_of(request, self._trusted_proxies))
+        return web.Response(body=PIXEL, content_type="image/gif", headers=_headers(collected))
+
+
+def _headers(collected: Collected) -> dict[str, str]:
+    if not collected.dropped:
+        return NEVER_CACHED
+    reasons = ", ".join(dict.fromkeys(collected.dropped))
+    dropped = {"X-Statsvc-Dropped": reasons, "X-Plausible-Dropped": str(len(collected.dropped))}
+    return NEVER_CACHED | dropped

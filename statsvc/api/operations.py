@@ -1,0 +1,47 @@
+"""What operators call, on a listener of its own: metrics and health."""
+
+import asyncio
+
+import orjson
+from aiohttp import hdrs, web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from statsvc.api.http import json_error
+from statsvc.errors import StoreError
+from statsvc.ingest import Ingest
+from statsvc.ports import Store
+
+PROBE_SECONDS = 5.0
+
+
+class OperationsRoutes:
+    def __init__(self, store: Store, ingest: Ingest, registry: CollectorRegistry) -> None:
+        self._store = store
+        self._ingest = ingest
+        self._registry = registry
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+        return web.Response(body=encode(self._registry), headers={hdrs.CONTENT_TYPE: content_type})
+
+    async def healthy(self, _: web.Request) -> web.Response:
+        """Whether an event could be committed now: commits something of no meaning to find out."""
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self._store.probe()
+        except StoreError as exc:
+            return json_error(503, str(exc))
+        except TimeoutError:
+            return json_error(503, f"nothing could be committed within {PROBE_SECONDS:g} seconds")
+        return _ok()
+
+    async def ready(self, _: web.Request) -> web.Response:
+        """Whether events are taken."""
+        if self._ingest.closing:
+            return json_error(503, "the service is stopping")
+        return _ok()
+
+
+def _ok() -> web.Response:
+    return web.Response(body=orjson.dumps({"status": "ok"}), content_type="application/json")

@@ -1,0 +1,121 @@
+"""An event on the wire: the JSON of the de-facto standard (Plausible's Events API), or a pixel's query.
+
+Decoding and validating are one step; only a body that fails is looked at again, field by field, so
+that all that is wrong with it can be told at once.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from statsvc.errors import InvalidEvent
+from statsvc.model import Event
+from statsvc.tally import PAGEVIEW
+
+LONGEST_NAME = 120
+LONGEST_URL = 2000
+LONGEST_DOMAINS = 2000
+MOST_DOMAINS = 20
+
+_Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Url = Annotated[str, msgspec.Meta(max_length=LONGEST_URL)]
+_Domains = Annotated[str, msgspec.Meta(max_length=LONGEST_DOMAINS)]
+_Props = dict[str, Any] | str
+
+
+class _Wire(msgspec.Struct, gc=False):
+    """Each field under its short and its long name; the short one wins. Others are let pass.
+
+    Referrer and props are part of the protocol; nothing is kept of them.
+    """
+
+    n: _Name | None = None
+    name: _Name | None = None
+    u: _Url | None = None
+    url: _Url | None = None
+    d: _Domains | None = None
+    domain: _Domains | None = None
+    r: str | None = None
+    referrer: str | None = None
+    p: _Props | None = None
+    props: _Props | None = None
+
+
+_LONG_NAMES = {"n": "name", "u": "url", "d": "domain", "r": "referrer", "p": "props"}
+_decode = msgspec.json.Decoder(_Wire).decode
+
+
+def decode_event(body: bytes) -> Event:
+    """Raises InvalidEvent, with every field that is wrong."""
+    try:
+        wire = _decode(body)
+    except msgspec.ValidationError:
+        raise InvalidEvent(_wrong_fields(body)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        said = "is empty" if not body.strip() else f"is not JSON: {exc}"
+        raise InvalidEvent({"body": [f"{said}; a JSON object was expected"]}) from None
+    return _event(
+        name=wire.name if wire.n is None else wire.n,
+        url=wire.u or wire.url,
+        domains=wire.d or wire.domain,
+    )
+
+
+def event_of_query(query: Mapping[str, str]) -> Event:
+    """A pixel's event: `u` and `d` as in JSON, `n` where it is no pageview. Raises InvalidEvent."""
+    known = {key: value for key, value in query.items() if key in _Wire.__struct_fields__ and key not in "rp"}
+    try:
+        wire = msgspec.convert(known, _Wire)
+    except msgspec.ValidationError:
+        raise InvalidEvent(_wrong(known)) from None
+    return _event(name=wire.n or wire.name or PAGEVIEW, url=wire.u or wire.url, domains=wire.d or wire.domain)
+
+
+def _event(name: str | int | None, url: str | None, domains: str | None) -> Event:
+    name = str(name).strip() if name is not None else ""
+    if not name or not url:
+        required = ["is required"]
+        raise InvalidEvent(({} if name else {"name": required}) | ({} if url else {"url": required}))
+    if domains is None:
+        return Event(name, url, ())
+    named = tuple(domain for entry in domains.split(",") if (domain := entry.strip()))
+    if len(named) > MOST_DOMAINS:
+        raise InvalidEvent({"domain": [f"names {len(named)} sites, at most {MOST_DOMAINS} are taken"]})
+    return Event(name, url, named)
+
+
+def _wrong_fields(body: bytes) -> dict[str, list[str]]:
+    fields = msgspec.json.decode(body)
+    if not isinstance(fields, dict):
+        return {"body": [f"is a JSON {_json_type(fields)}; an object was expected"]}
+    return _wrong(fields)
+
+
+def _wrong(fields: Mapping[str, Any]) -> dict[str, list[str]]:
+    wrong: dict[str, list[str]] = {}
+    for key in _Wire.__struct_fields__:
+        if key in fields:
+            try:
+                msgspec.convert({key: fields[key]}, _Wire)
+            except msgspec.ValidationError as exc:
+                said = str(exc).partition(" - at")[0]
+                wrong.setdefault(_LONG_NAMES.get(key, key), []).append(said[:1].lower() + said[1:])
+    for short, long in (("n", "name"), ("u", "url")):
+        if fields.get(short) in (None, "") and fields.get(long) in (None, ""):
+            wrong.setdefault(long, []).append("is required")
+    return wrong
+
+
+def _json_type(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return "string"
+        case _:
+            return "array"

@@ -1,0 +1,54 @@
+"""The command line."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+from statsvc import __version__, site_commands
+from statsvc.config import SETTINGS, add_options, load_settings
+from statsvc.errors import StatsvcError
+from statsvc.log import configure
+from statsvc.service import serve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 when it did its work, 1 when it could not, 2 when it was not understood."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        return int(given.run(given) or 0)
+    except StatsvcError as exc:
+        print(f"statsvc: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="statsvc", description="A visitor counter for portals.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    command = commands.add_parser("serve", help="run the service", description="Run the service.")
+    add_options(command, SETTINGS)
+    command.set_defaults(run=_serve)
+
+    site_commands.add_to(commands)
+
+    command = commands.add_parser("version", help="print the version")
+    command.set_defaults(run=lambda _: print(f"statsvc {__version__}"))
+    return parser
+
+
+def _serve(given: argparse.Namespace) -> None:
+    settings = load_settings(vars(given), os.environ)
+    configure()
+    try:
+        import uvloop  # noqa: PLC0415 - not there on every platform
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ImportError:
+        runner = asyncio.Runner()
+    with runner:
+        runner.run(serve(settings))

@@ -1,0 +1,77 @@
+"""What happens to an event, step by step: page, site, identity, judgement, ingest."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from statsvc.announcements import Announcer, Dropped
+from statsvc.board import Board
+from statsvc.calendar import local_hour
+from statsvc.errors import UnknownSite
+from statsvc.ingest import Ingest
+from statsvc.keyring import Keyring
+from statsvc.model import DropReason, Event, Hit, Moment, Page, Sender, Site
+from statsvc.ports import Clock
+from statsvc.rules import judge, page_of
+from statsvc.sites import Sites
+from statsvc.totals import encode, without_numbers
+from statsvc.visitor import identify
+
+
+class Collected(NamedTuple):
+    answer: bytes
+    """The totals of the first site that knew the event, as JSON."""
+    dropped: Sequence[DropReason]
+    """Why, for each site where the event is not among the human numbers."""
+
+
+class Collector:
+    def __init__(
+        self, sites: Sites, keyring: Keyring, ingest: Ingest, board: Board, clock: Clock, announce: Announcer
+    ) -> None:
+        self._sites = sites
+        self._keyring = keyring
+        self._ingest = ingest
+        self._board = board
+        self._clock = clock
+        self._announce = announce
+
+    async def collect(self, event: Event, sender: Sender) -> Collected:
+        """Record an event for every site it names; when this returns, it is durable.
+
+        Raises InvalidEvent, UnknownSite, or, where nothing was recorded, Unavailable or StoreError.
+        """
+        page = page_of(event.url)
+        now = self._clock.now()
+        sites, dropped = self._named(event, page)
+        hits = []
+        for site in sites:
+            judged = await self._judge(event, page, site, sender, now)
+            if isinstance(judged, Hit):
+                hits.append(judged)
+            reason = DropReason.BOT if isinstance(judged, Hit) and judged.bot else judged
+            if isinstance(reason, DropReason):
+                dropped.append(reason)
+                self._announce(Dropped(site.domain, reason))
+        if hits:
+            answers = await self._ingest.offer(hits)
+            return Collected(answers.to(hits[0].site, hits[0].path), dropped)
+        site = sites[0]
+        if site.public:
+            return Collected(await self._board.answer(site, {}, now), dropped)
+        return Collected(encode(without_numbers(site, now.wall_ms)), dropped)
+
+    def _named(self, event: Event, page: Page) -> tuple[list[Site], list[DropReason]]:
+        """The sites an event names, each once; where it names none, the site of its page."""
+        named = [self._sites.find(domain) for domain in event.domains] or [self._sites.of_host(page.host)]
+        sites = list({site.id: site for site in named if site is not None}.values())
+        if not sites:
+            raise UnknownSite(", ".join(event.domains) or page.host)
+        return sites, [DropReason.UNKNOWN_SITE] * named.count(None)
+
+    async def _judge(
+        self, event: Event, page: Page, site: Site, sender: Sender, now: Moment
+    ) -> Hit | DropReason:
+        hour = local_hour(site.zone, now.wall_ms)
+        secret = self._keyring.known(site, hour.day) or await self._keyring.fetch(site, hour.day)
+        identity = identify(sender, secret, self._keyring.neighbours(site, hour, now))
+        return judge(event, page, site, sender, identity, hour, now)

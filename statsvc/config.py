@@ -1,0 +1,199 @@
+"""Every setting of the service: one table, from which `--help`, the environment and the docs are made."""
+
+import re
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from platformdirs import user_data_path
+
+from statsvc.address import Network
+from statsvc.errors import ConfigError
+from statsvc.model import DEFAULT_TIME_ZONE
+from statsvc.rules import normal_host
+
+
+class Address(NamedTuple):
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    listen: Address
+    ops_listen: Address
+    store: Path
+    presence: str
+    site: tuple[str, ...]
+    time_zone: str
+    trusted_proxy: tuple[Network, ...]
+
+
+def parse_address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("expected HOST:PORT, for example 0.0.0.0:8080")
+    return Address(host.strip("[]"), int(port))
+
+
+def parse_store(text: str) -> Path:
+    parts = urlsplit(text)
+    if parts.scheme != "sqlite" or parts.netloc or not parts.path.strip("/"):
+        raise ValueError("expected sqlite:///PATH, for example sqlite:///var/lib/statsvc/stats.db")
+    # Four slashes, as database libraries write an absolute path, mean the same file.
+    return Path(re.sub("^/+", "/", unquote(parts.path)))
+
+
+def parse_presence(text: str) -> str:
+    if text != "memory:":
+        raise ValueError("expected memory:")
+    return text
+
+
+def parse_domain(text: str) -> str:
+    domain = normal_host(text).removeprefix("www.")
+    labels = domain.split(".")
+    if (
+        not domain
+        or len(domain) > 253
+        or not all(
+            label
+            and len(label) <= 63
+            and label.replace("-", "").replace("_", "").isalnum()
+            and label.isascii()
+            for label in labels
+        )
+    ):
+        raise ValueError("expected a domain such as hue.gov.vn, without scheme, port or path")
+    return domain
+
+
+def parse_time_zone(text: str) -> str:
+    if text not in _time_zones():
+        raise ValueError("expected a name of the time zone database, such as Asia/Ho_Chi_Minh or UTC")
+    return ZoneInfo(text).key
+
+
+@cache
+def _time_zones() -> set[str]:
+    return available_timezones()
+
+
+def parse_network(text: str) -> Network:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("expected a network such as 10.0.0.0/8, or an address") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: `--name VALUE`, or STATSVC_NAME in the environment; the command line wins."""
+
+    name: str
+    metavar: str
+    parse: Callable[[str], Any]
+    default: str | None
+    help: str
+    many: bool = False
+    """May be given more than once; in the environment with commas between."""
+
+    @property
+    def option(self) -> str:
+        return f"--{self.name}"
+
+    @property
+    def field(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        return f"STATSVC_{self.field.upper()}"
+
+
+def default_store() -> str:
+    return f"sqlite://{user_data_path('statsvc') / 'stats.db'}"
+
+
+STORE = Setting(
+    "store",
+    "URL",
+    parse_store,
+    None,
+    "where counts are kept: sqlite:///PATH (default: stats.db in the user's data folder)",
+)
+SETTINGS = (
+    Setting("listen", "H:P", parse_address, "0.0.0.0:8080", "where pages call; port 0 takes a free one"),
+    Setting("ops-listen", "H:P", parse_address, "127.0.0.1:8081", "metrics and health; not for the internet"),
+    STORE,
+    Setting("presence", "URL", parse_presence, "memory:", "where it is known who is current"),
+    Setting("site", "DOMAIN", parse_domain, None, "register this site at start if it is new", many=True),
+    Setting(
+        "time-zone", "ZONE", parse_time_zone, DEFAULT_TIME_ZONE, "time zone of sites registered by --site"
+    ),
+    Setting(
+        "trusted-proxy",
+        "CIDR",
+        parse_network,
+        None,
+        "believe X-Forwarded-For from this network (default: nobody is believed)",
+        many=True,
+    ),
+)
+
+
+def add_options(parser: ArgumentParser, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        default = f" (default: {setting.default})" if setting.default else ""
+        parser.add_argument(
+            setting.option,
+            dest=setting.field,
+            metavar=setting.metavar,
+            action="append" if setting.many else "store",
+            help=f"{setting.help}{default} [{setting.variable}]",
+        )
+
+
+def load(
+    arguments: Mapping[str, Any], environment: Mapping[str, str], settings: Sequence[Setting] = SETTINGS
+) -> dict[str, Any]:
+    """The value of each setting by its field. Raises ConfigError with all that is wrong."""
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    for setting in settings:
+        given, source = _given(setting, arguments, environment)
+        parsed = []
+        for text in given:
+            try:
+                parsed.append(setting.parse(text.strip()))
+            except ValueError as exc:
+                problems.append(f"{source}: {exc}, got {text!r}")
+        values[setting.field] = tuple(parsed) if setting.many else next(iter(parsed), None)
+    if problems:
+        raise ConfigError(problems)
+    return values
+
+
+def _given(
+    setting: Setting, arguments: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[list[str], str]:
+    value = arguments.get(setting.field)
+    if value is not None:
+        return (value if setting.many else [value]), setting.option
+    if text := environment.get(setting.variable, ""):
+        return (text.split(",") if setting.many else [text]), setting.variable
+    default = default_store() if setting is STORE else setting.default
+    return ([] if default is None else [default]), setting.option
+
+
+def load_settings(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    return Settings(**load(arguments, environment))

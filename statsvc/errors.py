@@ -1,0 +1,64 @@
+"""Everything statsvc raises on purpose.
+
+StatsvcError
+├── ConfigError        a setting that cannot be used; names every bad one at once
+├── InvalidEvent       an event that does not say what it must; names every bad field at once
+├── UnknownSite        an event or a question about a site that is not registered
+├── SiteError          a site, baseline or token command that cannot be carried out
+├── Unavailable        not recorded now; come back after `retry_after_seconds`
+└── StoreError         the store could not do what was asked; nothing was changed
+    ├── StoreInUse     another process serves from this store
+    ├── SchemaTooNew   written by a newer statsvc than this one
+    └── StoreDamaged   the file is not a statsvc database, or no longer a sound one
+"""
+
+from collections.abc import Mapping, Sequence
+
+
+class StatsvcError(Exception):
+    """The base of all errors below; its text is a sentence for people."""
+
+
+class ConfigError(StatsvcError):
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class InvalidEvent(StatsvcError):
+    """`fields` maps the long name of each wrong field to what is wrong with it."""
+
+    def __init__(self, fields: Mapping[str, Sequence[str]]) -> None:
+        super().__init__("; ".join(f"{name}: {', '.join(wrong)}" for name, wrong in fields.items()))
+        self.fields = {name: list(wrong) for name, wrong in fields.items()}
+
+
+class UnknownSite(StatsvcError):
+    def __init__(self, domain: str) -> None:
+        super().__init__(f"no site {domain[:200]!r} is registered here")
+
+
+class SiteError(StatsvcError):
+    pass
+
+
+class Unavailable(StatsvcError):
+    def __init__(self, message: str, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class StoreError(StatsvcError):
+    pass
+
+
+class StoreInUse(StoreError):
+    pass
+
+
+class SchemaTooNew(StoreError):
+    pass
+
+
+class StoreDamaged(StoreError):
+    pass

@@ -1,0 +1,169 @@
+"""From a hit to its durable commit: one open batch, one flush loop, no timer.
+
+The first hit on a quiet service is committed at once. Hits that arrive while a commit runs gather in
+the open batch and go together in the next, so the disk's speed sets the batch's size.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from statsvc.announcements import Announcer, CommitFailed, Committed, Fault
+from statsvc.board import Answers, Board
+from statsvc.errors import StoreError, Unavailable
+from statsvc.model import Hit
+from statsvc.ports import Batch, Clock, Presence, Store
+from statsvc.sites import Sites
+from statsvc.tally import ENGAGEMENT, PAGEVIEW, fold
+
+HITS_IN_OPEN_BATCH = 10_000
+"""More are refused: what is accepted must not wait behind a queue that only grows."""
+RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
+"""Pauses between the attempts at one batch. While the store is failing, a batch gets one attempt."""
+RETRY_AFTER_SECONDS = 5
+
+
+class _OpenBatch:
+    """Hits on their way, and those who wait for them."""
+
+    __slots__ = ("answers", "done", "error", "hits")
+
+    def __init__(self) -> None:
+        self.hits: list[Hit] = []
+        self.done = asyncio.Event()
+        self.answers: Answers | None = None
+        self.error: Unavailable | None = None
+
+
+class Ingest:
+    """A batch leaves memory only when it is committed, or when its senders have been told it is not."""
+
+    def __init__(
+        self, store: Store, presence: Presence, board: Board, sites: Sites, clock: Clock, announce: Announcer
+    ) -> None:
+        self._store = store
+        self._presence = presence
+        self._board = board
+        self._sites = sites
+        self._clock = clock
+        self._announce = announce
+        self._open = _OpenBatch()
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._failing = False
+        self._presence_is_ahead = False
+        self._loop: asyncio.Task[None] | None = None
+        self._last_id = 0
+
+    def start(self) -> None:
+        self._loop = asyncio.create_task(self._flush_for_ever(), name="flush loop")
+
+    async def stop(self) -> None:
+        """Take no more hits, commit those that are here and tell their senders."""
+        self._closing = True
+        self._arrived.set()
+        if self._loop is not None:
+            await self._loop
+
+    @property
+    def pending(self) -> int:
+        """Hits in the open batch."""
+        return len(self._open.hits)
+
+    @property
+    def closing(self) -> bool:
+        """Whether no more hits are taken."""
+        return self._closing
+
+    async def offer(self, hits: Sequence[Hit]) -> Answers:
+        """Record `hits` together; when this returns they are durable.
+
+        Raises Unavailable when they were not recorded.
+        """
+        batch = self._open
+        if self._closing:
+            raise Unavailable("the service is stopping", RETRY_AFTER_SECONDS)
+        if len(batch.hits) + len(hits) > HITS_IN_OPEN_BATCH:
+            raise Unavailable("more events arrive than can be committed", RETRY_AFTER_SECONDS)
+        batch.hits.extend(hits)
+        self._arrived.set()
+        await batch.done.wait()
+        if batch.error is not None:
+            raise batch.error
+        assert batch.answers is not None
+        return batch.answers
+
+    async def _flush_for_ever(self) -> None:
+        while not self._closing or self._open.hits:
+            await self._arrived.wait()
+            self._arrived.clear()
+            batch, self._open = self._open, _OpenBatch()
+            if not batch.hits:
+                continue
+            try:
+                batch.answers = await self._flush(batch.hits)
+            except Exception as exc:  # noqa: BLE001 - a fault in one batch must not end the loop
+                if not isinstance(exc, StoreError):
+                    self._announce(Fault.of("flush loop", exc))
+                # What memory knows of this batch may be more, or less, than what the store knows.
+                self._presence_is_ahead = True
+                self._board.forget()
+                batch.error = Unavailable("the event could not be committed to disk", RETRY_AFTER_SECONDS)
+            batch.done.set()
+
+    async def _flush(self, hits: list[Hit]) -> Answers:
+        if self._presence_is_ahead:
+            await self._presence.open(self._sites, self._clock.now())
+            self._presence_is_ahead = False
+        touched = await self._presence.touch(hits)
+        tally = fold(hits, touched.touches, touched.peaks)
+        batch = Batch(self._new_id(), hits[-1].at.wall_ms, tally, touched.open_visits)
+        sites = {hit.site.id: hit.site for hit in hits}
+        async with self._board.between_commits:
+            await self._commit(batch, hits)
+            now = self._clock.now()
+            try:
+                return await self._board.settle(sites.values(), tally, touched, now)
+            except StoreError:
+                # Counted, but the totals can't be read: say that, rather than a wrong number.
+                self._board.forget()
+                return Answers.without_numbers(sites.values(), now)
+
+    async def _commit(self, batch: Batch, hits: Sequence[Hit]) -> None:
+        """Commit, or try the same batch again; its id keeps it from being counted twice.
+
+        Raises StoreError when given up: then neither the presence nor the totals know of the batch.
+        """
+        began = self._clock.now().steady_ms
+        delays = iter(() if self._failing else RETRY_DELAYS_SECONDS)
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                await self._store.commit(batch)
+            except StoreError as exc:
+                delay = next(delays, None)
+                given_up = delay is None
+                self._announce(CommitFailed(len(hits), str(exc), given_up))
+                if delay is None:
+                    self._failing = True
+                    raise
+                await asyncio.sleep(delay)
+            else:
+                self._failing = False
+                seconds = (self._clock.now().steady_ms - began) / 1000
+                self._announce(Committed(len(hits), _names(hits), seconds, attempts))
+                return
+
+    def _new_id(self) -> int:
+        with_time = self._clock.now().wall_ms << 20 | random.getrandbits(20)
+        self._last_id = max(with_time, self._last_id + 1)
+        return self._last_id
+
+
+def _names(hits: Sequence[Hit]) -> Counter[tuple[str, str, bool]]:
+    return Counter(
+        (hit.site.domain, hit.name if hit.name in (PAGEVIEW, ENGAGEMENT) else "custom", hit.bot)
+        for hit in hits
+    )

@@ -1,0 +1,61 @@
+"""The secrets that visitors' ids are made with: one for each site and local day."""
+
+import asyncio
+import secrets
+
+from statsvc.calendar import LocalHour, neighbour
+from statsvc.model import Moment, Site
+from statsvc.ports import Store
+from statsvc.visitor import SECRET_BYTES
+
+DAYS_NEEDED = 2
+"""A secret is destroyed when the local day two days after its own begins."""
+
+
+class Keyring:
+    """A secret is durable before the first id is made with it, so a restart knows today's visitors."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._secrets: dict[tuple[int, str], bytes] = {}
+        self._fetching: dict[tuple[int, str], asyncio.Task[bytes]] = {}
+
+    async def load(self) -> None:
+        self._secrets = await self._store.secrets()
+
+    def known(self, site: Site, day: str) -> bytes | None:
+        return self._secrets.get((site.id, day))
+
+    async def fetch(self, site: Site, day: str) -> bytes:
+        """The day's secret, made where there is none. At midnight many ask at once; one task asks the store.
+
+        Raises StoreError.
+        """
+        key = (site.id, day)
+        task = self._fetching.get(key)
+        if task is None:
+            task = self._fetching[key] = asyncio.create_task(self._fetch(key))
+            task.add_done_callback(lambda _: self._fetching.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _fetch(self, key: tuple[int, str]) -> bytes:
+        secret = await self._store.secret(*key, secrets.token_bytes(SECRET_BYTES))
+        assert secret is not None, "a store keeps the secret it is given"
+        self._secrets[key] = secret
+        return secret
+
+    def neighbours(self, site: Site, hour: LocalHour, at: Moment) -> tuple[bytes, ...]:
+        """Secrets under which a visit that is still open may have begun.
+
+        After midnight that is yesterday's, for as long as a visit or the window reaches back; and
+        tomorrow's, which is there only where the wall clock has stepped back over midnight.
+        """
+        days = [neighbour(hour.day, 1)]
+        reach_ms = 1000 * max(site.visit_gap_seconds, site.window_seconds)
+        if at.wall_ms - hour.day_start_ms < reach_ms:
+            days.append(neighbour(hour.day, -1))
+        return tuple(secret for day in days if (secret := self.known(site, day)) is not None)
+
+    def forget(self, days_before: str) -> None:
+        """Let go of the secrets of local days before `days_before`."""
+        self._secrets = {key: secret for key, secret in self._secrets.items() if key[1] >= days_before}

@@ -1,0 +1,87 @@
+"""Logs: one JSON object a line on standard error. Never an address or a User-Agent.
+
+What visitors do is counted, not logged: there is no line for a hit.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+
+from statsvc.announcements import (
+    Announcement,
+    CommitFailed,
+    Fault,
+    SitesChanged,
+    Started,
+    Stopped,
+    Stopping,
+)
+
+
+def _dumps(event: Mapping[str, Any], **_: Any) -> str:
+    return orjson.dumps(event, default=str).decode()
+
+
+def configure() -> None:
+    """Send structlog's and the standard library's lines to standard error as JSON."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)
+    # It logs a traceback for each request that isn't HTTP; our own handlers report their faults.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+
+
+class _ToStructlog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().log(record.levelno, record.getMessage(), logger=record.name)
+
+
+class LogObserver:
+    """Implements `announcements.Observer`."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger()
+
+    def notice(self, announcement: Announcement) -> None:
+        match announcement:
+            case Started():
+                self._log.info(
+                    "started",
+                    public=announcement.public,
+                    operations=announcement.operations,
+                    store=announcement.store,
+                    sites=announcement.sites,
+                )
+            case Stopping():
+                self._log.info("stopping")
+            case Stopped():
+                self._log.info("stopped")
+            case SitesChanged():
+                self._log.info("sites read again", sites=announcement.sites)
+            case CommitFailed():
+                self._log.error(
+                    "commit failed",
+                    error=announcement.error,
+                    events=announcement.events,
+                    given_up=announcement.given_up,
+                )
+            case Fault():
+                self._log.error(
+                    "fault",
+                    where=announcement.where,
+                    error=announcement.error,
+                    traceback=announcement.traceback,
+                )
+            case _:
+                pass

@@ -1,0 +1,85 @@
+"""Prometheus metrics, fed by announcements. `site` is a registered domain; no label is a visitor's choice."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from statsvc import __version__
+from statsvc.announcements import Announcement, CommitFailed, Committed, Dropped, Rejected
+from statsvc.ports import Clock
+
+COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+BATCH_EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+
+
+class MetricsObserver:
+    """Implements `announcements.Observer`. `pending` tells how many events wait for their commit."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Clock, pending: Callable[[], int]) -> None:
+        self._clock = clock
+        self._events = Counter(
+            "statsvc_events",
+            "Events committed, by site, name (pageview, engagement, custom) and audience (human, bot).",
+            ["site", "name", "audience"],
+            registry=registry,
+        )
+        self._dropped = Counter(
+            "statsvc_events_dropped",
+            "Events that are not among a site's human numbers, by site and reason.",
+            ["site", "reason"],
+            registry=registry,
+        )
+        self._rejected = Counter(
+            "statsvc_requests_rejected",
+            "Requests answered with an error, by HTTP status.",
+            ["status"],
+            registry=registry,
+        )
+        self._commit_seconds = Histogram(
+            "statsvc_commit_duration_seconds",
+            "Time from a batch's first attempt to its durable commit.",
+            buckets=COMMIT_SECONDS,
+            registry=registry,
+        )
+        self._batch_events = Histogram(
+            "statsvc_commit_batch_events",
+            "Events in a committed batch.",
+            buckets=BATCH_EVENTS,
+            registry=registry,
+        )
+        self._failures = Counter(
+            "statsvc_commit_failures", "Attempts to commit a batch that failed.", registry=registry
+        )
+        self._given_up = Counter(
+            "statsvc_commit_given_up_events",
+            "Events whose senders were told 503 because their batch could not be committed.",
+            registry=registry,
+        )
+        self._last_commit = Gauge(
+            "statsvc_last_commit_timestamp_seconds",
+            "When the last batch became durable, in seconds since the epoch.",
+            registry=registry,
+        )
+        Gauge(
+            "statsvc_pending_events", "Events in the open batch, waiting for their commit.", registry=registry
+        ).set_function(pending)
+        Info("statsvc_build", "The running program.", registry=registry).info({"version": __version__})
+
+    def notice(self, announcement: Announcement) -> None:
+        match announcement:
+            case Committed():
+                for (site, name, bot), events in announcement.names.items():
+                    self._events.labels(site, name, "bot" if bot else "human").inc(events)
+                self._commit_seconds.observe(announcement.seconds)
+                self._batch_events.observe(announcement.events)
+                self._last_commit.set(self._clock.now().wall_ms / 1000)
+            case CommitFailed():
+                self._failures.inc()
+                if announcement.given_up:
+                    self._given_up.inc(announcement.events)
+            case Dropped():
+                self._dropped.labels(announcement.site, announcement.reason).inc()
+            case Rejected():
+                self._rejected.labels(str(announcement.status)).inc()
+            case _:
+                pass

@@ -1,0 +1,163 @@
+"""The nouns. All are values: nothing here does anything."""
+
+from enum import StrEnum
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from statsvc.calendar import LocalHour
+
+DEFAULT_TIME_ZONE = "UTC"
+
+
+class Moment(NamedTuple):
+    """One reading of both clocks.
+
+    The wall clock says in which hour and day an event lies; it may step. The steady clock says how
+    long ago something was; it never steps, so neither do the window and the visit gap.
+    """
+
+    wall_ms: int
+    """Milliseconds since the epoch, UTC."""
+    steady_ms: int
+    """Milliseconds since an arbitrary moment before this process started; never negative."""
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered site and its settings."""
+
+    id: int
+    domain: str
+    time_zone: str = DEFAULT_TIME_ZONE
+    aliases: tuple[str, ...] = ()
+    window_seconds: int = 300
+    visit_gap_seconds: int = 1800
+    public: bool = True
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
+    def owns(self, host: str) -> bool:
+        """Whether pages of `host` are this site's: its domain, an alias, or a subdomain of one."""
+        return any(host == own or host.endswith("." + own) for own in (self.domain, *self.aliases))
+
+
+class Sender(NamedTuple):
+    """Who sent an event. Lives as long as the request; stored and logged nowhere."""
+
+    address: str
+    """The client's address, as the network layer or a trusted proxy tells it."""
+    user_agent: str
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """What a page, server or app reports: decoded and within limits, not yet judged."""
+
+    name: str
+    url: str
+    domains: tuple[str, ...]
+    """The sites it names, as written; empty means the site of the URL's host."""
+
+
+class Page(NamedTuple):
+    """Where an event happened, from its URL."""
+
+    scheme: str
+    host: str
+    path: str
+
+
+class Identity(NamedTuple):
+    """Who a visitor is today, and who the same visitor may have been a moment ago."""
+
+    visitor: int
+    """A keyed hash, 63 bits: the same visitor within a site's local day."""
+    formerly: tuple[int, ...] = ()
+    """The same visitor's ids on neighbouring days, where a visit may have begun under one of them."""
+
+
+class Hit(msgspec.Struct, frozen=True, gc=False):
+    """An event that counts."""
+
+    site: Site
+    identity: Identity
+    bot: bool
+    name: str
+    path: str
+    hour: LocalHour
+    at: Moment
+
+
+class DropReason(StrEnum):
+    """Why an event is not in the human numbers, though nothing is wrong with its form."""
+
+    BOT = "bot"
+    """By its User-Agent; counted among the site's bots."""
+    HOSTNAME = "hostname"
+    """The page's host is not the site's domain, a subdomain or an alias."""
+    UNKNOWN_SITE = "unknown_site"
+    """One of several sites named in an event is not registered; where none is, the answer is 404."""
+
+
+class Touch(NamedTuple):
+    """What a hit began."""
+
+    visit: bool
+    """The visitor's first event after a gap: a visit of the site."""
+    page_visit: bool
+    """The first event of this visit on this page: a visit of the page."""
+    visitor: bool
+    """The visitor's first event on this local day."""
+
+
+class Peak(NamedTuple):
+    """The most current visitors there were, and when (milliseconds since the epoch, first time)."""
+
+    visitors: int
+    at_ms: int
+
+
+class PageTotals(NamedTuple):
+    visits: int
+    pageviews: int
+
+
+class DayCounts(NamedTuple):
+    visits: int
+    pageviews: int
+    visitors: int
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
+    """What a site's old counter showed, as entered by an operator. The newest one not undone holds."""
+
+    id: int
+    visits: int
+    pageviews: int
+    reason: str
+    made_at_ms: int
+    undone_at_ms: int | None = None
+    undone_reason: str | None = None
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """A bearer token's record; the token itself is shown once and not kept."""
+
+    id: int
+    site_id: int
+    note: str
+    made_at_ms: int
+    revoked_at_ms: int | None = None
+
+
+class History(NamedTuple):
+    """What the store knows of a site's human numbers, to start its totals from."""
+
+    total: PageTotals
+    baseline: PageTotals
+    days: dict[str, DayCounts]
+    peak: Peak | None
+    """The all-time peak."""
+    peak_today: Peak | None

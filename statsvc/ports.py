@@ -1,0 +1,157 @@
+"""The contract of every part that can be replaced. Each backend keeps it, and one suite tests them all.
+
+Time is an argument everywhere below: no implementation reads a clock.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from statsvc.model import (
+    Baseline,
+    History,
+    Hit,
+    Moment,
+    PageTotals,
+    Peak,
+    Site,
+    Token,
+    Touch,
+)
+from statsvc.tally import Tally
+
+
+class Clock(Protocol):
+    def now(self) -> Moment: ...
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What one commit makes durable."""
+
+    id: int
+    """Unique, and growing with time as far as the clock does."""
+    at_ms: int
+    tally: Tally
+    open_visits: bytes
+    """What the presence must read again to know the open visits; opaque to the store."""
+
+
+class Store(Protocol):
+    """Keeps counts for ever. One writer; every method raises StoreError where it can't do its work."""
+
+    async def commit(self, batch: Batch) -> None:
+        """Make the whole batch durable, or nothing of it.
+
+        When this returns, the batch survives the loss of power. When it raises, the batch may or may
+        not be in the store, and it may be given again: a batch whose id is there already changes nothing.
+        """
+
+    async def secret(self, site_id: int, day: str, new: bytes | None) -> bytes | None:
+        """The secret of a site's local day. Where there is none, `new` is kept durably and returned.
+
+        Whoever asks for the same day, from whichever process, gets the same secret.
+        """
+
+    async def secrets(self) -> dict[tuple[int, str], bytes]:
+        """Every secret that is kept, by site and local day."""
+
+    async def history(self, site_id: int, first_day: str, today: str) -> History:
+        """A site's human totals, and its days from `first_day` on. The cost doesn't grow with history."""
+
+    async def pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
+        """All-time totals of pages, by site and path; pages never seen are left out."""
+
+    async def open_visits(self, since_ms: int) -> list[bytes]:
+        """`Batch.open_visits` of every batch committed at `since_ms` or later, oldest first."""
+
+    async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
+        """Ids of the distinct visitors of a local day, while they are kept."""
+
+    async def forget(self, batches_before_ms: int, days_before: str) -> None:
+        """Destroy what is no longer needed: open visits of batches committed before `batches_before_ms`,
+        visitors' ids of local days before `days_before`, and those days' secrets, overwritten.
+        """
+
+    async def probe(self) -> None:
+        """Commit something of no meaning, durably; raises StoreError where that can't be done."""
+
+    async def changed(self) -> bool:
+        """Whether another process has changed sites or baselines since this was last asked."""
+
+
+class Registry(Protocol):
+    """Keeps the sites, their baselines and tokens. Raises SiteError for what makes no sense."""
+
+    async def sites(self) -> list[Site]:
+        """Registered sites, in order of their domains."""
+
+    async def add(self, site: Site, at_ms: int) -> Site:
+        """Register `site`, whose id is ignored, and return it with its id.
+
+        A site that was removed comes back with its counts. Raises SiteError where the domain is taken.
+        """
+
+    async def change(self, site: Site) -> None:
+        """Change the settings of the site with this id."""
+
+    async def remove(self, site: Site, at_ms: int) -> None:
+        """No longer count for or show the site. Its counts are kept."""
+
+    async def baselines(self, site_id: int) -> list[Baseline]:
+        """All there ever were, newest first, also undone ones."""
+
+    async def set_baseline(self, site_id: int, visits: int, pageviews: int, reason: str, at_ms: int) -> None:
+        """From now on this is the baseline; the one before stays in the history."""
+
+    async def undo_baseline(self, site_id: int, reason: str, at_ms: int) -> Baseline:
+        """The baseline before the one that holds now holds again. Returns the one undone."""
+
+    async def totals(self, site_id: int) -> Mapping[bool, PageTotals]:
+        """All that was counted for a site, without its baseline: for people (False) and bots (True)."""
+
+    async def add_token(self, site_id: int, digest: bytes, note: str, at_ms: int) -> Token: ...
+
+    async def tokens(self, site_id: int) -> list[Token]: ...
+
+    async def revoke_token(self, token_id: int, at_ms: int) -> None: ...
+
+    async def token_site(self, digest: bytes) -> int | None:
+        """The id of the site that the token with this digest may read; None for unknown or revoked."""
+
+
+class Touched(msgspec.Struct, frozen=True):
+    """What a batch of hits began, and how things stand after it."""
+
+    touches: list[Touch]
+    """One for each hit, in order."""
+    current: dict[int, int]
+    """Current visitors (people) of each site hit."""
+    pages: dict[tuple[int, str], int]
+    """Current visitors of each page hit, by site and path."""
+    peaks: dict[tuple[int, str], Peak]
+    """The most current visitors of each site and local day while the batch was touched."""
+    open_visits: bytes
+    """For `Batch.open_visits`."""
+
+
+class Presence(Protocol):
+    """Knows who is current, who is on a visit, and who was here today.
+
+    Touches come in order of arrival. Bots are kept apart from people by the same rules.
+    """
+
+    async def open(self, sites: Iterable[Site], now: Moment) -> None:
+        """Know again what was known when the last batch was committed, and nothing since."""
+
+    async def touch(self, hits: Sequence[Hit]) -> Touched:
+        """Record hits. Where their batch is then not committed, `open` must be called before the next."""
+
+    async def current(self, site: Site, now: Moment) -> int:
+        """Current visitors (people) of a site."""
+
+    async def current_on(self, site: Site, paths: Sequence[str], now: Moment) -> list[int]:
+        """Current visitors of each of `paths`."""
+
+    async def trim(self, now: Moment) -> None:
+        """Let go of what time has made useless. Called now and then."""

@@ -1,0 +1,1 @@
+"""Who is current: in memory for one process."""

@@ -1,0 +1,67 @@
+"""The rules an event is judged by. Pure: an event and its circumstances in, a hit or a drop out."""
+
+import re
+from functools import lru_cache
+from urllib.parse import unquote, urlsplit
+
+from statsvc.bots import is_bot
+from statsvc.calendar import LocalHour
+from statsvc.errors import InvalidEvent
+from statsvc.model import DropReason, Event, Hit, Identity, Moment, Page, Sender, Site
+
+LONGEST_URL_BYTES = 2000
+LONGEST_PATH = 500
+"""Characters of a normalised path; the rest is cut, so that it still counts, for its beginning."""
+APP_SCHEME = "app"
+SCHEMES = ("http", "https", APP_SCHEME)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def judge(  # every circumstance is an argument, so that a case can be told in one line
+    event: Event, page: Page, site: Site, sender: Sender, identity: Identity, hour: LocalHour, at: Moment
+) -> Hit | DropReason:
+    """Whether an event counts for `site`, and for which audience."""
+    if not site.owns(page.host):
+        return DropReason.HOSTNAME
+    # An app talks through its platform's HTTP library: in a browser's place that name tells a bot.
+    bot = page.scheme != APP_SCHEME and is_bot(sender.user_agent)
+    return Hit(site, identity, bot, event.name, page.path, hour, at)
+
+
+@lru_cache(maxsize=4096)
+def page_of(url: str) -> Page:
+    """Where `url` points. Raises InvalidEvent for what is no page of a site or an app."""
+    if len(url.encode(errors="replace")) > LONGEST_URL_BYTES:
+        size = len(url.encode(errors="replace"))
+        raise InvalidEvent({"url": [f"is {size:,} bytes long, at most {LONGEST_URL_BYTES:,} are taken"]})
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError as exc:
+        raise InvalidEvent({"url": [f"is not a URL: {exc}"]}) from None
+    if parts.scheme not in SCHEMES:
+        raise InvalidEvent({"url": [f"must begin with {', '.join(s + '://' for s in SCHEMES)}"]})
+    if not host:
+        raise InvalidEvent({"url": ["names no host"]})
+    return Page(parts.scheme, normal_host(host), normal_path(parts.path))
+
+
+def normal_host(host: str) -> str:
+    """A host as sites are registered: lower case, ASCII (IDNA), without a dot at its end.
+
+    A name that IDNA can't encode stays as it is; it then matches no site.
+    """
+    host = host.strip().rstrip(".").lower()
+    if not host.isascii():
+        try:
+            return host.encode("idna").decode()
+        except UnicodeError:
+            return host
+    return host
+
+
+def normal_path(path: str) -> str:
+    """One page, one path: percent-decoded, no slash at the end, no control characters, not too long."""
+    decoded = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", unquote(path, errors="replace"))
+    return (decoded.rstrip("/") or "/")[:LONGEST_PATH]

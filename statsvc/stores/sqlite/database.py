@@ -1,0 +1,211 @@
+"""The SQLite file: opened, locked for one server, and brought to this program's schema."""
+
+import asyncio
+import fcntl
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, Any, Self
+
+import aiosqlite
+
+from statsvc.errors import SchemaTooNew, StoreDamaged, StoreError, StoreInUse
+
+Row = Sequence[Any]
+
+BUSY_TIMEOUT_SECONDS = 5.0
+"""How long a statement waits for another process, such as `statsvc site`, to finish its own."""
+OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
+
+
+class Database:
+    """One connection that writes and one that reads, each with its own thread.
+
+    WAL with `synchronous=FULL`: a statement that has returned has been fsynced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writing = asyncio.Lock()
+        self._lock_file: IO[bytes] | None = None
+        self._writer: aiosqlite.Connection
+        self._reader: aiosqlite.Connection
+
+    @classmethod
+    async def open(cls, path: Path, *, serving: bool) -> Self:
+        """Open or create the file. `serving` claims it: of two servers on one file the second is refused.
+
+        Raises StoreError with a sentence that names the file.
+        """
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            wanted = ".".join(map(str, OLDEST_SQLITE))
+            raise StoreError(f"SQLite {wanted} or newer is needed, this Python has {sqlite3.sqlite_version}")
+        database = cls(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if serving:
+                database._claim()
+            with _told(path):
+                database._writer = await _connect(path)
+            try:
+                await database._prepare()
+                with _told(path):
+                    database._reader = await _connect(path)
+            except BaseException:
+                await database._writer.close()
+                raise
+        except OSError as exc:
+            database._release()
+            raise StoreError(f"{path} can't be opened: {exc.strerror or exc}") from exc
+        except BaseException:
+            database._release()
+            raise
+        return database
+
+    async def close(self) -> None:
+        await self._reader.close()
+        await self._writer.close()
+        self._release()
+
+    async def read(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
+        """Rows, as of the last commit."""
+        with _told(self.path):
+            return list(await self._reader.execute_fetchall(sql, parameters))
+
+    async def write(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
+        """One statement, durable when this returns; what it RETURNs."""
+        async with self._writing:
+            with _told(self.path):
+                return list(await self._writer.execute_fetchall(sql, parameters))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Transaction"]:
+        """Several statements that become durable together, or not at all."""
+        async with self._writing:
+            with _told(self.path):
+                await self._writer.execute_fetchall("BEGIN IMMEDIATE")
+                try:
+                    yield Transaction(self._writer)
+                    await self._writer.execute_fetchall("COMMIT")
+                except BaseException:
+                    if self._writer.in_transaction:
+                        await self._writer.execute_fetchall("ROLLBACK")
+                    raise
+
+    async def _prepare(self) -> None:
+        with _told(self.path):
+            await self._writer.execute_fetchall("PRAGMA journal_mode = WAL")
+            await self._writer.execute_fetchall("PRAGMA journal_size_limit = 67108864")
+        await self._migrate()
+
+    async def _migrate(self) -> None:
+        """Bring the schema to this program's, each step and its record in one transaction."""
+        async with self.transaction() as transaction:
+            await transaction.run(
+                "CREATE TABLE IF NOT EXISTS schema_steps"
+                " (step INTEGER PRIMARY KEY, name TEXT NOT NULL, done_at TEXT NOT NULL) STRICT"
+            )
+        steps = list(schema_steps())
+        while True:
+            async with self.transaction() as transaction:
+                # Asked inside the transaction: two processes may open a new file at the same time.
+                ((done,),) = await transaction.run("SELECT coalesce(max(step), 0) FROM schema_steps")
+                if done > len(steps):
+                    raise SchemaTooNew(
+                        f"{self.path} has schema {done}, written by a newer statsvc; this one knows schemas"
+                        f" up to {len(steps)}. Use the newer program, or restore a backup made before it."
+                    )
+                if done == len(steps):
+                    return
+                step, name, statements = steps[done]
+                for statement in statements:
+                    await transaction.run(statement)
+                await transaction.run(
+                    "INSERT INTO schema_steps VALUES (?, ?, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))",
+                    (step, name),
+                )
+
+    def _claim(self) -> None:
+        lock_path = self.path.with_name(self.path.name + ".lock")
+        self._lock_file = lock_path.open("ab")
+        try:
+            # Held by the kernel for this process: it can't outlive it, whatever ends it.
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreInUse(
+                f"{self.path} is being served by another statsvc; stop it first, or choose another --store"
+            ) from None
+
+    def _release(self) -> None:
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
+
+
+class Transaction:
+    """What is run in it, is run in it."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def run(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
+        return list(await self._connection.execute_fetchall(sql, parameters))
+
+
+def schema_steps() -> Iterable[tuple[int, str, list[str]]]:
+    """(number, name, statements) of each migration, in order."""
+    folder = files("statsvc.stores.sqlite") / "migrations"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    for number, name in enumerate(names, start=1):
+        yield number, name.removesuffix(".sql"), _statements((folder / name).read_text())
+
+
+def _statements(script: str) -> list[str]:
+    """A script's statements; SQLite itself says where one ends, also inside triggers."""
+    statements, statement = [], ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            statements.append(statement)
+            statement = ""
+    return statements
+
+
+async def _connect(path: Path) -> aiosqlite.Connection:
+    connection = await aiosqlite.connect(
+        path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, cached_statements=64
+    )
+    await connection.execute_fetchall("PRAGMA synchronous = FULL")
+    await connection.execute_fetchall("PRAGMA foreign_keys = ON")
+    return connection
+
+
+class _told:  # noqa: N801 - reads as a statement: with _told(path): …
+    """Turn SQLite's errors into ours, with the file's name and what can be done."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
+        match exc:
+            case sqlite3.IntegrityError():
+                return
+            case sqlite3.DatabaseError() if exc.sqlite_errorcode in (
+                sqlite3.SQLITE_CORRUPT,
+                sqlite3.SQLITE_NOTADB,
+            ):
+                raise StoreDamaged(
+                    f"{self._path} is not a sound statsvc database ({exc}). It was left as it is:"
+                    " put it aside and restore a backup to this path."
+                ) from exc
+            case sqlite3.OperationalError() if exc.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise StoreError(
+                    f"{self._path} was locked by another process for {BUSY_TIMEOUT_SECONDS:g} seconds"
+                ) from exc
+            case sqlite3.Error():
+                raise StoreError(f"{self._path}: {exc}") from exc

@@ -1,0 +1,131 @@
+"""Sites, baselines and tokens in SQLite. Implements `ports.Registry`."""
+
+from collections.abc import Mapping
+
+import msgspec
+import orjson
+
+from statsvc.errors import SiteError
+from statsvc.model import Baseline, PageTotals, Site, Token
+from statsvc.stores.sqlite.database import Database, Row
+
+_SITE = "id, domain, time_zone, aliases, window_seconds, visit_gap_seconds, public"
+_BASELINE = "id, visits, pageviews, reason, made_at_ms, undone_at_ms, undone_reason"
+_TOKEN = "id, site, note, made_at_ms, revoked_at_ms"
+
+
+class SqliteRegistry:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def sites(self) -> list[Site]:
+        rows = await self._database.read(
+            f"SELECT {_SITE} FROM sites WHERE removed_at_ms IS NULL ORDER BY domain"
+        )
+        return [_site(row) for row in rows]
+
+    async def add(self, site: Site, at_ms: int) -> Site:
+        rows = await self._database.write(
+            "INSERT INTO sites"
+            " (domain, time_zone, aliases, window_seconds, visit_gap_seconds, public, added_at_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (domain) DO UPDATE SET removed_at_ms = NULL, time_zone = excluded.time_zone,"
+            "   aliases = excluded.aliases, window_seconds = excluded.window_seconds,"
+            "   visit_gap_seconds = excluded.visit_gap_seconds, public = excluded.public"
+            f" WHERE removed_at_ms IS NOT NULL RETURNING {_SITE}",
+            (site.domain, *_settings(site), at_ms),
+        )
+        if not rows:
+            raise SiteError(f"{site.domain} is registered already")
+        return _site(rows[0])
+
+    async def change(self, site: Site) -> None:
+        await self._database.write(
+            "UPDATE sites"
+            " SET time_zone = ?, aliases = ?, window_seconds = ?, visit_gap_seconds = ?, public = ?"
+            " WHERE id = ?",
+            (*_settings(site), site.id),
+        )
+
+    async def remove(self, site: Site, at_ms: int) -> None:
+        await self._database.write("UPDATE sites SET removed_at_ms = ? WHERE id = ?", (at_ms, site.id))
+
+    async def baselines(self, site_id: int) -> list[Baseline]:
+        rows = await self._database.read(
+            f"SELECT {_BASELINE} FROM baselines WHERE site = ? ORDER BY id DESC", (site_id,)
+        )
+        return [_baseline(row) for row in rows]
+
+    async def set_baseline(self, site_id: int, visits: int, pageviews: int, reason: str, at_ms: int) -> None:
+        await self._database.write(
+            "INSERT INTO baselines (site, visits, pageviews, reason, made_at_ms) VALUES (?, ?, ?, ?, ?)",
+            (site_id, visits, pageviews, reason, at_ms),
+        )
+
+    async def undo_baseline(self, site_id: int, reason: str, at_ms: int) -> Baseline:
+        rows = await self._database.write(
+            "UPDATE baselines SET undone_at_ms = ?, undone_reason = ? WHERE id ="
+            " (SELECT max(id) FROM baselines WHERE site = ? AND undone_at_ms IS NULL)"
+            f" RETURNING {_BASELINE}",
+            (at_ms, reason, site_id),
+        )
+        if not rows:
+            raise SiteError("there is no baseline to undo")
+        return _baseline(rows[0])
+
+    async def totals(self, site_id: int) -> Mapping[bool, PageTotals]:
+        rows = await self._database.read(
+            "SELECT bot, visits, pageviews FROM totals WHERE site = ?", (site_id,)
+        )
+        counted = {bool(bot): PageTotals(visits, pageviews) for bot, visits, pageviews in rows}
+        return {bot: counted.get(bot, PageTotals(0, 0)) for bot in (False, True)}
+
+    async def add_token(self, site_id: int, digest: bytes, note: str, at_ms: int) -> Token:
+        rows = await self._database.write(
+            f"INSERT INTO tokens (site, digest, note, made_at_ms) VALUES (?, ?, ?, ?) RETURNING {_TOKEN}",
+            (site_id, digest, note, at_ms),
+        )
+        return _token(rows[0])
+
+    async def tokens(self, site_id: int) -> list[Token]:
+        rows = await self._database.read(
+            f"SELECT {_TOKEN} FROM tokens WHERE site = ? ORDER BY id", (site_id,)
+        )
+        return [_token(row) for row in rows]
+
+    async def revoke_token(self, token_id: int, at_ms: int) -> None:
+        rows = await self._database.write(
+            "UPDATE tokens SET revoked_at_ms = ? WHERE id = ? AND revoked_at_ms IS NULL RETURNING id",
+            (at_ms, token_id),
+        )
+        if not rows:
+            raise SiteError(f"there is no token {token_id} that could be revoked")
+
+    async def token_site(self, digest: bytes) -> int | None:
+        rows = await self._database.read(
+            "SELECT site FROM tokens WHERE digest = ? AND revoked_at_ms IS NULL", (digest,)
+        )
+        return rows[0][0] if rows else None
+
+
+def _settings(site: Site) -> tuple[str, str, int, int, bool]:
+    aliases = orjson.dumps(site.aliases).decode()
+    return site.time_zone, aliases, site.window_seconds, site.visit_gap_seconds, site.public
+
+
+def _site(row: Row) -> Site:
+    columns = _SITE.split(", ")
+    return msgspec.convert(
+        {**dict(zip(columns, row, strict=True)), "aliases": orjson.loads(row[3])}, Site, strict=False
+    )
+
+
+def _baseline(row: Row) -> Baseline:
+    return Baseline(**dict(zip(_BASELINE.split(", "), row, strict=True)))
+
+
+def _token(row: Row) -> Token:
+    identity, site_id, *rest = row
+    return Token(
+        id=identity, site_id=site_id, **dict(zip(("note", "made_at_ms", "revoked_at_ms"), rest, strict=True))
+    )

@@ -1,0 +1,139 @@
+"""Counts in SQLite. Implements `ports.Store`."""
+
+import sqlite3
+from collections.abc import Sequence
+
+import orjson
+
+from statsvc.model import DayCounts, History, PageTotals, Peak
+from statsvc.ports import Batch
+from statsvc.stores.sqlite.database import Database
+from statsvc.tally import Tally
+
+FORGET_ROWS = 5000
+"""Rows destroyed in one statement, so that a commit never waits long for a clean-up."""
+
+
+class SqliteStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._data_version: int | None = None
+
+    async def commit(self, batch: Batch) -> None:
+        try:
+            await self._database.write(
+                "INSERT INTO commits (id, at_ms, open_visits, tally) VALUES (?, ?, ?, ?)",
+                (batch.id, batch.at_ms, batch.open_visits, _as_json(batch.tally)),
+            )
+        except sqlite3.IntegrityError as exc:
+            if "batches.id" not in str(exc):
+                raise
+
+    async def secret(self, site_id: int, day: str, new: bytes | None) -> bytes | None:
+        if new is not None:
+            await self._database.write(
+                "INSERT INTO secrets (site, day, secret) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (site_id, day, new),
+            )
+        rows = await self._database.read(
+            "SELECT secret FROM secrets WHERE site = ? AND day = ?", (site_id, day)
+        )
+        return rows[0][0] if rows else None
+
+    async def secrets(self) -> dict[tuple[int, str], bytes]:
+        rows = await self._database.read("SELECT site, day, secret FROM secrets")
+        return {(site, day): secret for site, day, secret in rows}
+
+    async def history(self, site_id: int, first_day: str, today: str) -> History:
+        totals = await self._database.read(
+            "SELECT visits, pageviews FROM totals WHERE site = ? AND bot = 0", (site_id,)
+        )
+        baseline = await self._database.read(
+            "SELECT visits, pageviews FROM baselines WHERE site = ? AND undone_at_ms IS NULL"
+            " ORDER BY id DESC LIMIT 1",
+            (site_id,),
+        )
+        days = await self._database.read(
+            "SELECT day, visits, pageviews, visitors FROM days WHERE site = ? AND bot = 0 AND day >= ?",
+            (site_id, first_day),
+        )
+        peaks = await self._database.read(
+            "SELECT visitors, at_ms FROM peaks WHERE site = ? ORDER BY visitors DESC, at_ms LIMIT 1",
+            (site_id,),
+        )
+        today_peaks = await self._database.read(
+            "SELECT visitors, at_ms FROM peaks WHERE site = ? AND day = ?", (site_id, today)
+        )
+        return History(
+            total=PageTotals(*totals[0]) if totals else PageTotals(0, 0),
+            baseline=PageTotals(*baseline[0]) if baseline else PageTotals(0, 0),
+            days={day: DayCounts(*counts) for day, *counts in days},
+            peak=Peak(*peaks[0]) if peaks else None,
+            peak_today=Peak(*today_peaks[0]) if today_peaks else None,
+        )
+
+    async def pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
+        rows = await self._database.read(
+            "SELECT pages.site, pages.path, visits, pageviews FROM json_each(?) AS wanted JOIN pages"
+            " ON pages.site = json_extract(wanted.value, '$[0]')"
+            " AND pages.path = json_extract(wanted.value, '$[1]')",
+            (orjson.dumps(keys).decode(),),
+        )
+        return {(site, path): PageTotals(visits, pageviews) for site, path, visits, pageviews in rows}
+
+    async def open_visits(self, since_ms: int) -> list[bytes]:
+        rows = await self._database.read(
+            "SELECT open_visits FROM batches WHERE at_ms >= ? ORDER BY place", (since_ms,)
+        )
+        return [open_visits for (open_visits,) in rows]
+
+    async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
+        rows = await self._database.read(
+            "SELECT visitors FROM newcomers WHERE site = ? AND day = ? AND bot = ?", (site_id, day, bot)
+        )
+        return [visitor for (visitors,) in rows for visitor in orjson.loads(visitors)]
+
+    async def forget(self, batches_before_ms: int, days_before: str) -> None:
+        await self._forget_rows("batches", "at_ms < ?", batches_before_ms)
+        await self._forget_rows("newcomers", "day < ?", days_before)
+        async with self._database.transaction() as transaction:
+            await transaction.run("PRAGMA secure_delete = ON")
+            gone = await transaction.run("DELETE FROM secrets WHERE day < ? RETURNING site", (days_before,))
+            await transaction.run("PRAGMA secure_delete = FAST")
+        if gone:
+            # The write-ahead log still holds the secrets' pages as they were.
+            await self._database.write("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    async def _forget_rows(self, table: str, condition: str, before: int | str) -> None:
+        # Rows were appended in the order of time, so those to go are the first ones.
+        while await self._database.write(
+            f"DELETE FROM {table} WHERE place IN"  # noqa: S608 - both are literals of this module
+            f" (SELECT place FROM (SELECT * FROM {table} ORDER BY place LIMIT ?) WHERE {condition})"
+            " RETURNING place",
+            (FORGET_ROWS, before),
+        ):
+            pass
+
+    async def probe(self) -> None:
+        await self._database.write("UPDATE probe SET probes = probes + 1")
+
+    async def changed(self) -> bool:
+        # https://www.sqlite.org/pragma.html#pragma_data_version: moves when another connection commits.
+        # Asked of the writer: what it commits itself does not count.
+        ((version,),) = await self._database.write("PRAGMA data_version")
+        changed = self._data_version not in (None, version)
+        self._data_version = version
+        return changed
+
+
+def _as_json(tally: Tally) -> str:
+    return orjson.dumps(
+        {
+            "hours": [[*key, *counts] for key, counts in tally.hours.items()],
+            "days": [[*key, *counts] for key, counts in tally.days.items()],
+            "pages": [[*key, *counts] for key, counts in tally.pages.items()],
+            "names": [[*key, events] for key, events in tally.names.items()],
+            "newcomers": [[*key, visitors] for key, visitors in tally.newcomers.items()],
+            "peaks": [[*key, *peak] for key, peak in tally.peaks.items()],
+        }
+    ).decode()

@@ -1,0 +1,65 @@
+"""Folding a batch of hits into the counts its commit adds. Pure."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from statsvc.model import Hit, Peak, Touch
+
+PAGEVIEW = "pageview"
+ENGAGEMENT = "engagement"
+
+HourKey = tuple[int, int, bool]
+DayKey = tuple[int, str, bool]
+PageKey = tuple[int, str, str]
+NameKey = tuple[int, str, bool, str]
+
+
+class Tally(msgspec.Struct):
+    """What a batch adds, each figure once. Keys begin with the site's id; `bot` tells the audience.
+
+    Pages are counted for people only. Folding any split of the same hits adds up to the same tally.
+    """
+
+    hours: dict[HourKey, list[int]] = {}
+    """(site, start of the local hour, bot): visits, pageviews, events."""
+    days: dict[DayKey, list[int]] = {}
+    """(site, local day, bot): visits, pageviews, visitors."""
+    pages: dict[PageKey, list[int]] = {}
+    """(site, local day, path): visits, pageviews."""
+    names: dict[NameKey, int] = {}
+    """(site, local day, bot, event name): events."""
+    newcomers: dict[DayKey, list[int]] = {}
+    """(site, local day, bot): ids of the visitors seen for the first time that day."""
+    peaks: dict[tuple[int, str], Peak] = {}
+    """(site, local day): the most current visitors while this batch was touched."""
+
+
+def fold(hits: Sequence[Hit], touches: Iterable[Touch], peaks: dict[tuple[int, str], Peak]) -> Tally:
+    """The tally of `hits`, of which `touches` says, in the same order, what each began."""
+    tally = Tally(peaks=peaks)
+    for hit, touch in zip(hits, touches, strict=True):
+        site, bot, day = hit.site.id, hit.bot, hit.hour.day
+        pageview = hit.name == PAGEVIEW
+        _add(tally.hours, (site, hit.hour.start, bot), touch.visit, pageview, 1)
+        _add(tally.days, (site, day, bot), touch.visit, pageview, touch.visitor)
+        if not bot and (touch.page_visit or pageview):
+            page = tally.pages.setdefault((site, day, hit.path), [0, 0])
+            page[0] += touch.page_visit
+            page[1] += pageview
+        name = (site, day, bot, hit.name)
+        tally.names[name] = tally.names.get(name, 0) + 1
+        if touch.visitor:
+            tally.newcomers.setdefault((site, day, bot), []).append(hit.identity.visitor)
+    return tally
+
+
+def _add(counts: dict[Any, list[int]], key: HourKey | DayKey, first: int, second: int, third: int) -> None:
+    row = counts.get(key)
+    if row is None:
+        counts[key] = [first, second, third]
+    else:
+        row[0] += first
+        row[1] += second
+        row[2] += third

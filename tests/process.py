@@ -1,0 +1,95 @@
+"""A real `statsvc serve` process, for tests that kill it, hang it, or open it in a browser."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
+
+CHROME = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/140.0.0.0 Safari/537.36"
+)
+START_SECONDS = 20.0
+
+
+class Service:
+    """Starts on free ports; `public` and `operations` are HOST:PORT. A context manager."""
+
+    def __init__(self, store: Path, *options: str, env: dict[str, str] | None = None) -> None:
+        self.store = store
+        self.lines: list[dict[str, Any]] = []
+        self.public = self.operations = ""
+        arguments = ("--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", *options)
+        command = [sys.executable, "-m", "statsvc", "serve", "--store", f"sqlite://{store}", *arguments]
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}
+        )
+        self._started = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if not self._started.wait(START_SECONDS) or not self.public:
+            self.process.kill()
+            raise AssertionError(f"statsvc did not start: {self.lines}")
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stderr:
+            for line in stderr:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    entry = {"text": line.decode().rstrip()}
+                self.lines.append(entry)
+                if entry.get("event") == "started":
+                    self.public, self.operations = entry["public"], entry["operations"]
+                    self._started.set()
+        self._started.set()
+
+    def kill(self) -> None:
+        """As power loss would end it, but for what the kernel still holds."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+
+    def stop(self, seconds: float = 10.0) -> int:
+        """SIGTERM; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(seconds)
+        self._reader.join()
+        return status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
+
+def command(store: Path, *arguments: str, status: int = 0) -> str:
+    """Run another `statsvc` command on the store; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "statsvc", *arguments, "--store", f"sqlite://{store}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr or done.stdout
+    return done.stdout if status == 0 else done.stderr
+
+
+def eventually(condition: Any, seconds: float = 10.0) -> Any:
+    """Ask until what `condition()` returns is true, and return it."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value or time.monotonic() > end:
+            assert value, "it did not come to be"
+            return value
+        time.sleep(0.02)
