@@ -73,7 +73,7 @@ class Identity(NamedTuple):
     """Who a visitor is today, and who the same visitor may have been a moment ago."""
 
     visitor: int
-    """A keyed hash, 63 bits: the same visitor within a site's local day."""
+    """A keyed hash, 60 bits: the same visitor within a site's local day."""
     formerly: tuple[int, ...] = ()
     """The same visitor's ids on neighbouring days, where a visit may have begun under one of them."""
 

@@ -6,22 +6,23 @@ from ipaddress import IPv6Address, ip_address
 from statsvc.model import Identity, Sender
 
 SECRET_BYTES = 32
-_63_BITS = (1 << 63) - 1  # SQLite's and PostgreSQL's integers are signed
+# Two of CPython's 30-bit digits: such an int takes 32 bytes, one of 63 bits takes 48.
+ID_BITS = 60
 
 
 def identify(sender: Sender, secret: bytes, neighbours: tuple[bytes, ...] = ()) -> Identity:
     """The sender's identity under the secret of the site's local day.
 
     `neighbours` are the secrets of the days before and after under which a visit may still be open.
-    The hash is BLAKE2b with a key (RFC 7693) over the address and the User-Agent, 63 bits of it: a
-    collision among a million visitors of a day has a chance of one in 18 million.
+    The hash is BLAKE2b with a key (RFC 7693) over the address and the User-Agent, 60 bits of it: that
+    any two of a million visitors of a day are taken for one has a chance of one in two million.
     """
     who = f"{network_of(sender.address)}\n{sender.user_agent}".encode(errors="replace")
     return Identity(_hash(who, secret), tuple(_hash(who, other) for other in neighbours))
 
 
 def _hash(who: bytes, secret: bytes) -> int:
-    return int.from_bytes(blake2b(who, key=secret, digest_size=8).digest(), "big") & _63_BITS
+    return int.from_bytes(blake2b(who, key=secret, digest_size=8).digest(), "big") >> 64 - ID_BITS
 
 
 def network_of(address: str) -> str:

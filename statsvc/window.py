@@ -3,8 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 
-# One int holds both when and where: a tuple would cost 72 bytes a visitor more, which at a million
-# visitors is the difference between 107 and 180 MB. 2**41 ms are 69 years.
+# One int holds both when and where: a tuple would cost 72 bytes a visitor more. 2**41 ms are 69 years.
 _AT_BITS = 41
 _AT_MASK = (1 << _AT_BITS) - 1
 
@@ -15,6 +14,9 @@ class Window:
     Exact, without timers: each key is held once, `put` and `take` are O(1), and `expire` costs O(1)
     for each key it lets go, so a touch is O(1) amortised. Times are non-negative milliseconds of any
     steady clock and never go back: one that does counts as the newest seen.
+
+    A million keys of 60 bits take 155 bytes each: the table and the list of an OrderedDict 91, which
+    fall to 65 before it next grows, and two ints.
     """
 
     __slots__ = ("_entries", "_newest")

@@ -13,11 +13,12 @@ from statsvc.model import Sender
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-CORS_HEADERS = {
+COMMON_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "ETag, Retry-After, X-Statsvc-Dropped, X-Plausible-Dropped",
     "Cross-Origin-Resource-Policy": "cross-origin",
     "X-Content-Type-Options": "nosniff",
+    "Server": "statsvc",
 }
 PREFLIGHT_HEADERS = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
@@ -28,9 +29,9 @@ PREFLIGHT_HEADERS = {
 RETRY_AFTER_STORE_ERROR_SECONDS = 5
 
 
-async def add_cors_headers(_: web.Request, response: web.StreamResponse) -> None:
+async def add_common_headers(_: web.Request, response: web.StreamResponse) -> None:
     """On every answer, errors too: without them a browser hides from the page what went wrong."""
-    response.headers.update(CORS_HEADERS)
+    response.headers.update(COMMON_HEADERS)
 
 
 async def preflight(_: web.Request) -> web.Response:

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 from statsvc.address import Network
 from statsvc.announcements import Announcer
 from statsvc.api.events import EventRoutes
-from statsvc.api.http import add_cors_headers, errors_as_json, preflight
+from statsvc.api.http import add_common_headers, errors_as_json, preflight
 from statsvc.api.operations import OperationsRoutes
 from statsvc.api.pages import PageRoutes
 from statsvc.api.totals import TotalsRoutes
@@ -30,7 +30,7 @@ def public_app(
 ) -> web.Application:
     """What pages call, from any origin."""
     app = web.Application(client_max_size=LARGEST_EVENT_BYTES, middlewares=[errors_as_json(announce)])
-    app.on_response_prepare.append(add_cors_headers)
+    app.on_response_prepare.append(add_common_headers)
     events = EventRoutes(collector, trusted_proxies)
     totals = TotalsRoutes(sites, registry, board, clock)
     pages = PageRoutes(sites, board, clock)
@@ -41,9 +41,10 @@ def public_app(
             web.get("/api/totals", totals.get),
             web.get("/counter.js", pages.script),
             web.get("/", pages.index),
-            web.options("/{path:.*}", preflight),
         ]
     )
+    for resource in list(app.router.resources()):
+        app.router.add_options(resource.canonical, preflight)
     return app
 
 

@@ -1,0 +1,108 @@
+"""Shared fixtures: a clock you set, a real SQLite file, and the real service in this process."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from hypothesis import HealthCheck, settings
+
+from statsvc.config import load_settings
+from statsvc.service import running
+from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
+from tests.facts import NOON_MS, FakeClock
+from tests.process import CHROME
+
+settings.register_profile(
+    "statsvc",
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("statsvc")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(NOON_MS)
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = await Database.open(tmp_path / "stats.db", serving=False)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> SqliteStore:
+    return SqliteStore(database)
+
+
+@pytest.fixture
+def registry(database: Database) -> SqliteRegistry:
+    return SqliteRegistry(database)
+
+
+class App:
+    """The running service, as a browser and an operator reach it."""
+
+    def __init__(self, session: ClientSession, public: str, operations: str) -> None:
+        self.session = session
+        self.public = f"http://{public}"
+        self.operations = f"http://{operations}"
+
+    async def event(self, status: int = 202, user_agent: str = CHROME, **fields: Any) -> dict[str, Any]:
+        """Send an event; its decoded answer."""
+        async with self.session.post(
+            f"{self.public}/api/event", json=fields, headers={"User-Agent": user_agent}
+        ) as response:
+            answer: dict[str, Any] = await response.json()
+            assert response.status == status, answer
+            return answer
+
+    async def view(self, path: str = "/", visitor: int = 0, site: str = "hue.gov.vn") -> dict[str, Any]:
+        """A visitor sees a page."""
+        return await self.event(
+            n="pageview", u=f"https://{site}{path}", d=site, user_agent=f"{CHROME} visitor/{visitor}"
+        )
+
+    async def totals(self, site: str = "hue.gov.vn", *paths: str) -> dict[str, Any]:
+        query = [("site", site), *(("path", path) for path in paths)]
+        async with self.session.get(f"{self.public}/api/totals", params=query) as response:
+            assert response.status == 200, await response.text()
+            answer: dict[str, Any] = await response.json()
+            return answer
+
+
+AppFactory = Callable[..., AbstractAsyncContextManager[App]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, clock: FakeClock) -> AppFactory:
+    """Starts the service on the test's store; may be stopped and started again."""
+
+    @asynccontextmanager
+    async def started(
+        *, sites: str = "hue.gov.vn", zone: str = "Asia/Ho_Chi_Minh", **options: str
+    ) -> AsyncIterator[App]:
+        environment = {
+            "STATSVC_STORE": f"sqlite://{tmp_path}/stats.db",
+            "STATSVC_LISTEN": "127.0.0.1:0",
+            "STATSVC_OPS_LISTEN": "127.0.0.1:0",
+            "STATSVC_SITE": sites,
+            "STATSVC_TIME_ZONE": zone,
+        } | {f"STATSVC_{name.upper()}": value for name, value in options.items()}
+        async with AsyncExitStack() as stack:
+            at = await stack.enter_async_context(running(load_settings({}, environment), clock))
+            session = await stack.enter_async_context(ClientSession())
+            yield App(session, str(at.public), str(at.operations))
+
+    return started
+
+
+@pytest.fixture
+async def app(start: AppFactory) -> AsyncIterator[App]:
+    async with start() as app:
+        yield app
