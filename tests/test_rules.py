@@ -18,6 +18,12 @@ def judged(url: str, site: Site = SITE, user_agent: str = CHROME) -> Hit | DropR
     return judge(event, page_of(url), site, Sender("203.0.113.7", user_agent), Identity(1), hour, AT)
 
 
+def counted(url: str, site: Site = SITE, user_agent: str = CHROME) -> Hit:
+    hit = judged(url, site, user_agent)
+    assert isinstance(hit, Hit)
+    return hit
+
+
 @pytest.mark.parametrize(
     "url",
     ["https://hue.gov.vn/", "http://WWW.Hue.GOV.vn./", "https://a.b.hue.gov.vn:8443/", "https://portal.vn/"],

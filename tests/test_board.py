@@ -1,0 +1,88 @@
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from statsvc import board as board_module
+from statsvc.board import Answers, Board
+from statsvc.model import PageTotals
+from statsvc.ports import Batch
+from statsvc.presence.memory import MemoryPresence
+from statsvc.tally import fold
+from tests.facts import SITE, FakeClock, hit
+
+
+class Score:
+    """Counts and asks, as ingest and the API do."""
+
+    def __init__(self, store, clock: FakeClock) -> None:
+        self.store, self.clock = store, clock
+        self.presence = MemoryPresence(store)
+        self.board = Board(store, self.presence)
+        self._batches = 0
+
+    async def count(self, *hits) -> Answers:
+        touched = await self.presence.touch(hits)
+        tally = fold(hits, touched.touches, touched.peaks)
+        self._batches += 1
+        async with self.board.between_commits:
+            await self.store.commit(Batch(self._batches, hits[-1].at.wall_ms, tally, touched.open_visits))
+            return await self.board.settle([SITE], tally, touched, self.clock.now())
+
+    async def ask(self, *paths: str) -> dict[str, Any]:
+        return orjson.loads(await self.board.answer(SITE, {path: path for path in paths}, self.clock.now()))
+
+
+@pytest.fixture
+def score(store, clock) -> Score:
+    return Score(store, clock)
+
+
+async def test_kept_totals_equal_those_read_again(score, clock):
+    """After any commits, forgetting and reading the history changes no number."""
+    for n in range(6):
+        await score.count(hit(clock.advance(700), n % 2, f"/{n % 3}"))
+        kept = await score.ask("/0", "/1", "/2", "/3")
+        score.board.forget()
+        assert await score.ask("/0", "/1", "/2", "/3") == kept
+    assert kept["pageviews"]["total"] == 6
+    assert sum(page["pageviews"] for page in kept["pages"].values()) == 6
+
+
+async def test_an_answer_is_what_is_asked_for_afterwards(score, clock):
+    """What a sender is told is what anyone is told."""
+    answers = await score.count(hit(clock.now(), 1, "/a"), hit(clock.now(), 2, "/b"))
+    assert orjson.loads(answers.to(SITE, "/a")) == await score.ask("/a")
+    assert orjson.loads(answers.to(SITE, "/b")) == await score.ask("/b")
+
+
+async def test_reading_while_a_commit_runs_counts_it_once(score, clock):
+    """History that is first read during a commit has it, and it is not added again."""
+    now = clock.now()
+    touched = await score.presence.touch([hit(now)])
+    tally = fold([hit(now)], touched.touches, touched.peaks)
+    async with score.board.between_commits:
+        await score.store.commit(Batch(1, now.wall_ms, tally, touched.open_visits))
+        asking = asyncio.create_task(score.ask("/"))
+        await asyncio.sleep(0)
+        await score.board.settle([SITE], tally, touched, now)
+    assert (await asking)["pageviews"]["total"] == 1
+    assert (await score.ask("/"))["pages"]["/"]["pageviews"] == 1
+
+
+async def test_pages_held_are_bounded_and_never_wrong(score, clock, monkeypatch):
+    """More pages than are held are read again: no page is ever shown a 0 it has not."""
+    monkeypatch.setattr(board_module, "PAGES_HELD", 3)
+    for n in range(10):
+        answers = await score.count(*(hit(clock.now(), n, f"/{page}") for page in range(6)))
+        assert orjson.loads(answers.to(SITE, "/5"))["pages"]["/5"]["pageviews"] == n + 1
+    pages = (await score.ask(*(f"/{page}" for page in range(6))))["pages"]
+    assert {page["pageviews"] for page in pages.values()} == {10}
+    assert len(score.board._pages) <= 3
+
+
+async def test_a_page_never_seen_is_zero(score):
+    """Zero is told where it is so."""
+    assert await score.store.pages([(1, "/x")]) == {}
+    assert (await score.ask("/x"))["pages"]["/x"] == {**PageTotals(0, 0)._asdict(), "current": 0}

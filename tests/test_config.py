@@ -1,0 +1,92 @@
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from statsvc.config import SETTINGS, Address, load_settings, parse_domain, parse_store
+from statsvc.errors import ConfigError
+
+
+def test_defaults_are_the_documented_ones():
+    """Public on 8080 for everyone, operations on 8081 for this machine, nobody trusted."""
+    settings = load_settings({}, {"STATSVC_STORE": "sqlite:///x.db"})
+    assert str(settings.listen) == "0.0.0.0:8080"
+    assert str(settings.ops_listen) == "127.0.0.1:8081"
+    assert (settings.site, settings.trusted_proxy, settings.presence) == ((), (), "memory:")
+    assert load_settings({}, {}).store.name == "stats.db"
+
+
+def test_every_option_has_an_environment_variable_and_the_option_wins():
+    """STATSVC_ and the option's name; lists with commas."""
+    environment = {
+        "STATSVC_LISTEN": "[::1]:1",
+        "STATSVC_SITE": "a.vn, b.vn",
+        "STATSVC_TRUSTED_PROXY": "10.0.0.1/8",
+        "STATSVC_STORE": "sqlite:///e.db",
+    }
+    settings = load_settings({"store": "sqlite:///o.db", "site": None}, environment)
+    assert settings.listen == Address("::1", 1)
+    assert str(settings.listen) == "[::1]:1"
+    assert settings.site == ("a.vn", "b.vn")
+    assert settings.trusted_proxy == (ip_network("10.0.0.0/8"),)
+    assert settings.store == Path("/o.db")
+    assert len({setting.variable for setting in SETTINGS}) == len(SETTINGS)
+
+
+def test_bad_values_are_all_named_at_once():
+    """Each with the option or variable it came from, what was expected and what came."""
+    with pytest.raises(ConfigError) as raised:
+        load_settings(
+            {"listen": "8080", "site": ["https://a.vn/"], "store": "mysql://x"},
+            {"STATSVC_TRUSTED_PROXY": "10.0.0.0/8,everyone", "STATSVC_TIME_ZONE": "Hanoi"},
+        )
+    assert raised.value.problems == (
+        "--listen: expected HOST:PORT, for example 0.0.0.0:8080, got '8080'",
+        "--store: expected sqlite:///PATH, for example sqlite:///var/lib/statsvc/stats.db, got 'mysql://x'",
+        "--site: expected a domain such as hue.gov.vn, without scheme, port or path, got 'https://a.vn/'",
+        "STATSVC_TIME_ZONE: expected a name of the time zone database, such as Asia/Ho_Chi_Minh or UTC, got 'Hanoi'",
+        "STATSVC_TRUSTED_PROXY: expected a network such as 10.0.0.0/8, or an address, got 'everyone'",
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///var/lib/stats.db", "/var/lib/stats.db"),
+        ("sqlite:////var/lib/stats.db", "/var/lib/stats.db"),
+        ("sqlite:///a%20b.db", "/a b.db"),
+    ],
+)
+def test_a_store_url_is_a_path(url, path):
+    """What follows sqlite:// is the file's path; four slashes mean the same."""
+    assert parse_store(url) == Path(path)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "sqlite://host/x.db", "stats.db", "postgresql://x/y", ""]
+)
+def test_other_stores_are_refused(url):
+    """What can't be a store is said."""
+    with pytest.raises(ValueError, match="expected sqlite:///PATH"):
+        parse_store(url)
+
+
+@pytest.mark.parametrize(
+    ("text", "domain"),
+    [
+        ("WWW.Hue.gov.vn", "hue.gov.vn"),
+        ("người.vn", "xn--ngi-28a9548a.vn"),
+        ("localhost", "localhost"),
+        ("127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_a_domain_is_written_one_way(text, domain):
+    """Lower case, ASCII, without www."""
+    assert parse_domain(text) == domain
+
+
+@pytest.mark.parametrize("text", ["", "a..vn", "a.vn/x", "a.vn:80", "a b.vn", "x" * 64 + ".vn", "."])
+def test_what_is_no_domain_is_refused(text):
+    """With the sentence that says what a domain is."""
+    with pytest.raises(ValueError, match="expected a domain"):
+        parse_domain(text)

@@ -1,0 +1,35 @@
+import time
+
+from statsvc.clock import SystemClock
+from tests.facts import NOON_MS
+
+
+def test_the_steady_clock_never_steps():
+    """It moves with time, never back, and leaves room for what was seen before the start."""
+    clock = SystemClock()
+    moments = [clock.now() for _ in range(1000)]
+    steady = [moment.steady_ms for moment in moments]
+    assert steady == sorted(steady)
+    assert steady[0] > 24 * 3600 * 1000
+    assert abs(moments[-1].wall_ms - time.time() * 1000) < 1000
+
+
+async def test_sites_named_at_start_are_registered_once(start):
+    """--site registers what is new, with the time zone given, and leaves what is there."""
+    async with start(sites="hue.gov.vn") as app:
+        await app.view("/")
+    async with start(sites="hue.gov.vn,b.vn", zone="UTC") as app:
+        assert (await app.totals("hue.gov.vn"))["pageviews"]["total"] == 1
+        assert (await app.totals("b.vn"))["pageviews"]["total"] == 0
+
+
+async def test_a_new_day_begins_at_the_sites_own_midnight(start, clock):
+    """Two sites in two zones: noon in Huế is still the evening before in Honolulu."""
+    assert clock.now().wall_ms == NOON_MS
+    async with start(sites="hue.gov.vn", zone="Asia/Ho_Chi_Minh") as app:
+        await app.view("/")
+    async with start(sites="aloha.test", zone="Pacific/Honolulu") as app:
+        await app.view("/", site="aloha.test")
+        clock.advance(6 * 3600)
+        assert (await app.totals("hue.gov.vn"))["visits"]["today"] == 1
+        assert (await app.totals("aloha.test"))["visits"]["yesterday"] == 1
