@@ -1,0 +1,120 @@
+"""What the README says is so, and what is so the README says."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from statsvc.config import SETTINGS
+from statsvc.metrics import MetricsObserver
+from statsvc.model import DropReason
+from tests.facts import NOON_MS, FakeClock
+from tests.process import CHROME
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_every_setting_is_documented(setting):
+    """Option, variable and default."""
+    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{setting.option} ")]
+    assert f"`{setting.variable}`" in row
+    assert setting.default is None or f"`{setting.default}`" in row
+
+
+@pytest.mark.parametrize("reason", DropReason)
+def test_every_drop_reason_is_documented(reason):
+    """A caller who finds it in a header finds it there."""
+    assert f"| `{reason}` |" in README
+
+
+def test_every_metric_is_documented():
+    """And no other is."""
+    registry = CollectorRegistry()
+    MetricsObserver(registry, FakeClock(NOON_MS), lambda: 0)
+    names = {
+        family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+        for family in registry.collect()
+    }
+    assert names == set(re.findall(r"^\| `(statsvc_\w+)` \|", README, re.MULTILINE))
+
+
+async def test_every_route_is_documented(app):
+    """And every route that is documented answers."""
+    documented = set(re.findall(r"`(?:GET|POST) (/[^`?]*)", README))
+    assert documented == {
+        *("/api/event", "/hit.gif", "/api/totals", "/counter.js", "/", "/metrics", "/-/healthy", "/-/ready")
+    }
+    for path in documented:
+        statuses = set()
+        for listener in (app.public, app.operations):
+            async with app.session.request(
+                "POST" if path == "/api/event" else "GET", listener + path
+            ) as response:
+                statuses.add(response.status)
+        assert 404 in statuses
+        assert len(statuses - {404}) == 1
+
+
+async def test_the_curl_example_is_counted(start):
+    """What a new user pastes first works."""
+    (user_agent, body) = re.search(r"curl \S+ -A '([^']+)' \\\n\s+-d '([^']+)'", README).groups()  # type: ignore[union-attr]
+    async with start(sites="localhost") as app:
+        answer = await app.event(user_agent=user_agent, **json.loads(body))
+    assert answer["pageviews"]["total"] == 1
+
+
+async def test_the_documented_answer_has_the_keys_of_a_real_one(app):
+    """The example in the README is an answer, key by key."""
+    example = re.search(r'^    (\{"site".*?\}\}\})$', README, re.MULTILINE | re.DOTALL)
+    assert example
+    text = example[1].replace("…the same keys…", '"same": 0')
+    documented = json.loads(text)
+    answer = await app.event(
+        n="pageview", u="https://hue.gov.vn/tin-tuc/1", d="hue.gov.vn", user_agent=CHROME
+    )
+    assert list(documented) == list(answer)
+    for key in ("current", "visits", "visitors", "pages"):
+        assert list(documented[key]) == list(answer[key])
+
+
+def test_every_dependency_has_its_reason_and_a_pinned_version():
+    """One line in CONTRIBUTING.md, one in constraints.txt; and no address of an index anywhere."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    pinned = (ROOT / "constraints.txt").read_text().lower().replace("_", "-")
+    for requirement in project["dependencies"]:
+        name = re.match(r"[\w-]+", requirement)[0]  # type: ignore[index]
+        assert f"| {name} |" in contributing
+        assert f"{name}==" in pinned
+    for requirement in project["optional-dependencies"]["dev"]:
+        name = re.match(r"[\w-]+", requirement)[0]  # type: ignore[index]
+        assert name in contributing
+        assert f"{name}==" in pinned
+    assert "://" not in pinned
+
+
+def test_every_make_target_in_the_readme_exists():
+    """`make run` and the others."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"^ +make ([a-z]+)", README, re.MULTILINE))
+    assert named >= {"run", "test", "check"}
+    assert named <= targets
+
+
+def test_every_command_in_the_readme_is_understood():
+    """`statsvc …` lines name commands and options that exist."""
+    helps = {path.stem: path.read_text() for path in (Path(__file__).parent / "goldens").glob("help*.txt")}
+    for line in re.findall(r"^    statsvc (.*)", README, re.MULTILINE):
+        words = re.sub(r"\s{2,}\(.*|\"[^\"]*\"", "", line).replace("[", " ").replace("]", " ").split()
+        command = words[: 2 if words[0] == "site" else 1]
+        known = helps.get(
+            "_".join(["help", *command]), helps[f"help_{command[0]}" if len(command) == 1 else "help_site"]
+        )
+        assert command[-1] in known
+        for option in (word for word in words if word.startswith("--")):
+            assert option in known, f"{' '.join(command)} has no {option}"
