@@ -1,4 +1,7 @@
 import pytest
+from crawleruseragents import CRAWLER_USER_AGENTS_DATA
+from hypothesis import given
+from hypothesis import strategies as st
 
 from statsvc.bots import LONGEST_USER_AGENT, is_bot
 from tests.process import CHROME
@@ -38,3 +41,16 @@ def test_peoples_browsers_are_not(user_agent):
 def test_only_the_beginning_of_a_long_one_is_looked_at():
     """A header of any length costs the time of a short one."""
     assert not is_bot(CHROME + " " * LONGEST_USER_AGENT + "curl/8")
+
+
+def test_every_bot_of_the_list_is_known():
+    """RE2 reads the list's patterns as Python does: each is found in its own examples."""
+    examples = [example for bot in CRAWLER_USER_AGENTS_DATA for example in bot["instances"]]
+    assert len(examples) > 1000
+    assert [text for text in examples if not is_bot(text) and len(text) < LONGEST_USER_AGENT] == []
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=600))
+def test_any_user_agent_is_judged(user_agent):
+    """Surrogates, NUL and what else a header may hold raise nothing."""
+    assert is_bot(user_agent) in {True, False}

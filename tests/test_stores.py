@@ -151,6 +151,7 @@ async def test_a_days_secret_is_one_secret(opened):
 
 async def test_forget_destroys_what_is_old_and_nothing_else(opened):
     """Old journals, visitors and secrets go; counts stay."""
+    await opened.registry.add(Site(id=0, domain="hue.gov.vn"), NOON_MS)
     for day, at_ms in (("2026-11-20", NOON_MS - 3 * DAY_MS), (TODAY, NOON_MS)):
         await opened.store.commit(batch(at_ms, a_tally(day=day), at_ms, day.encode()))
         await opened.store.secret(1, day, day.encode())

@@ -94,8 +94,18 @@ class SqliteStore:
         return [visitor for (visitors,) in rows for visitor in orjson.loads(visitors)]
 
     async def forget(self, batches_before_ms: int, days_before: str) -> None:
-        await self._forget_rows("batches", "at_ms < ?", batches_before_ms)
-        await self._forget_rows("newcomers", "day < ?", days_before)
+        # Batches were appended in the order of time, so those to go are the first ones.
+        await self._forget_rows(
+            "DELETE FROM batches WHERE place IN (SELECT place FROM"
+            " (SELECT place, at_ms FROM batches ORDER BY place LIMIT ?) WHERE at_ms < ?) RETURNING place",
+            (FORGET_ROWS, batches_before_ms),
+        )
+        for (site_id,) in await self._database.read("SELECT id FROM sites"):
+            await self._forget_rows(
+                "DELETE FROM newcomers WHERE (site, day, bot, batch) IN (SELECT site, day, bot, batch"
+                " FROM newcomers WHERE site = ? AND day < ? LIMIT ?) RETURNING site",
+                (site_id, days_before, FORGET_ROWS),
+            )
         async with self._database.transaction() as transaction:
             await transaction.run("PRAGMA secure_delete = ON")
             gone = await transaction.run("DELETE FROM secrets WHERE day < ? RETURNING site", (days_before,))
@@ -104,14 +114,8 @@ class SqliteStore:
             # The write-ahead log still holds the secrets' pages as they were.
             await self._database.write("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    async def _forget_rows(self, table: str, condition: str, before: int | str) -> None:
-        # Rows were appended in the order of time, so those to go are the first ones.
-        while await self._database.write(
-            f"DELETE FROM {table} WHERE place IN"  # noqa: S608 - both are literals of this module
-            f" (SELECT place FROM (SELECT * FROM {table} ORDER BY place LIMIT ?) WHERE {condition})"
-            " RETURNING place",
-            (FORGET_ROWS, before),
-        ):
+    async def _forget_rows(self, sql: str, parameters: Sequence[int | str]) -> None:
+        while await self._database.write(sql, parameters):
             pass
 
     async def probe(self) -> None:

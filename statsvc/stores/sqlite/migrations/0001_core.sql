@@ -112,14 +112,15 @@ CREATE TABLE batches (
   open_visits BLOB NOT NULL
 ) STRICT;
 
--- Appended to, never looked up while counting: a set in memory knows who is new.
+-- One row for all that were new in a batch; never looked up while counting: a set in memory knows them.
 CREATE TABLE newcomers (
-  place INTEGER PRIMARY KEY,
   site INTEGER NOT NULL,
   day TEXT NOT NULL,
   bot INTEGER NOT NULL,
-  visitors TEXT NOT NULL                    -- JSON array of ids
-) STRICT;
+  batch INTEGER NOT NULL,
+  visitors TEXT NOT NULL,                   -- JSON array of ids
+  PRIMARY KEY (site, day, bot, batch)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE probe (
   id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -187,9 +188,9 @@ BEGIN
     FROM json_each(NEW.tally, '$.names') WHERE true
     ON CONFLICT DO UPDATE SET events = events + excluded.events;
 
-  INSERT INTO newcomers (site, day, bot, visitors)
+  INSERT INTO newcomers (site, day, bot, batch, visitors)
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-           json_extract(value, '$[3]')
+           NEW.id, json_extract(value, '$[3]')
     FROM json_each(NEW.tally, '$.newcomers');
 
   INSERT INTO peaks (site, day, visitors, at_ms)
