@@ -23,6 +23,8 @@ class LocalHour(NamedTuple):
     """When this hour began, in seconds since the epoch (UTC): unique also where an hour comes twice."""
     day_start_ms: int
     """When this local day began, in milliseconds since the epoch."""
+    day_before: str
+    day_after: str
 
 
 def local_hour(zone: ZoneInfo, at_ms: int) -> LocalHour:
@@ -35,7 +37,14 @@ def _quarter_hour(zone: ZoneInfo, quarter: int) -> LocalHour:
     local = datetime.fromtimestamp(quarter * QUARTER_MS // 1000, zone)
     hour = local.replace(minute=0, second=0, microsecond=0)
     midnight = datetime(local.year, local.month, local.day, tzinfo=zone)
-    return LocalHour(local.date().isoformat(), int(hour.timestamp()), int(midnight.timestamp()) * 1000)
+    day = local.date().isoformat()
+    return LocalHour(
+        day=day,
+        start=int(hour.timestamp()),
+        day_start_ms=int(midnight.timestamp()) * 1000,
+        day_before=neighbour(day, -1),
+        day_after=neighbour(day, 1),
+    )
 
 
 def neighbour(day: str, days: int) -> str:

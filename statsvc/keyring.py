@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 
-from statsvc.calendar import LocalHour, neighbour
+from statsvc.calendar import LocalHour
 from statsvc.model import Moment, Site
 from statsvc.ports import Store
 from statsvc.visitor import SECRET_BYTES
@@ -50,11 +50,12 @@ class Keyring:
         After midnight that is yesterday's, for as long as a visit or the window reaches back; and
         tomorrow's, which is there only where the wall clock has stepped back over midnight.
         """
-        days = [neighbour(hour.day, 1)]
+        after = self.known(site, hour.day_after)
         reach_ms = 1000 * max(site.visit_gap_seconds, site.window_seconds)
         if at.wall_ms - hour.day_start_ms < reach_ms:
-            days.append(neighbour(hour.day, -1))
-        return tuple(secret for day in days if (secret := self.known(site, day)) is not None)
+            before = self.known(site, hour.day_before)
+            return tuple(secret for secret in (before, after) if secret is not None)
+        return () if after is None else (after,)
 
     def forget(self, days_before: str) -> None:
         """Let go of the secrets of local days before `days_before`."""
