@@ -1,0 +1,224 @@
+"""Stopping, and not starting: with the right exit status, a sentence, and nothing lost."""
+
+import asyncio
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from statsvc.service import SHUTDOWN_SECONDS
+from tests.load import Books, Ledger, Outcome, loading, noon_zone, pageviews, until
+from tests.process import Service, command
+
+SITE = "hue.gov.vn"
+QUICKLY_SECONDS = 3.0
+PEOPLE = range(200)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    store = tmp_path / "stats.db"
+    command(store, "site", "add", SITE, "--time-zone", noon_zone())
+    return store
+
+
+@contextmanager
+def no_commit_ends(store: Path) -> Iterator[None]:
+    """What is committed inside waits for the end of it, as behind a slow disk."""
+    with closing(sqlite3.connect(store, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_under_load_keeps_what_was_acknowledged(store: Path, number: signal.Signals) -> None:
+    """Under load, a stop takes seconds at most, exits with 0, and every acknowledged event is counted."""
+    ledger, chance = Ledger(), random.Random(1)
+    with Service(store) as service:
+        async with loading(service.public, ledger) as load, asyncio.TaskGroup() as tasks:
+            tasks.create_task(load.run([SITE], PEOPLE, chance))
+            await until(lambda: len(ledger.acknowledged()) > 300)
+            began = time.monotonic()
+            service.process.send_signal(number)
+            await until(lambda: service.process.poll() is not None)
+        assert time.monotonic() - began < QUICKLY_SECONDS
+        assert service.process.returncode == 0
+    assert [entry["event"] for entry in service.lines] == ["started", "stopping", "stopped"]
+    assert ledger.of(outcome=Outcome.REFUSED) == []
+    books = Books.read(store)
+    assert pageviews(ledger.acknowledged()) <= books.pageviews <= pageviews(ledger.sent)
+    once = {event.path for event in ledger.acknowledged() if event.name == "pageview"}
+    assert once <= books.pages.keys()
+    assert books.disagreements() == []
+
+
+async def test_a_stop_answers_every_request_under_way(store: Path) -> None:
+    """Events that wait for their commit when the stop comes are committed, and each gets its whole answer."""
+    ledger = Ledger()
+    with Service(store) as service:
+        async with loading(service.public, ledger) as load:
+            await load.send(SITE, 0)
+            async with asyncio.TaskGroup() as tasks:
+                with no_commit_ends(store):
+                    for visitor in PEOPLE:
+                        tasks.create_task(load.send(SITE, visitor))
+                    await load.until_all_wait(service.operations)
+                    service.process.terminate()
+                    await until(lambda: _logged(service, "stopping"))
+                    await _until_nobody_listens(service)
+        assert service.process.wait(10) == 0
+    assert len(ledger.acknowledged()) == len(ledger.sent) == 1 + len(PEOPLE)
+    assert Books.read(store).pageviews == 1 + len(PEOPLE)
+
+
+@pytest.mark.xfail(
+    reason="answers given while stopping don't tell the client to reconnect",
+    raises=AssertionError,
+    strict=True,
+)
+async def test_an_answer_while_stopping_tells_that_the_connection_ends(store: Path) -> None:
+    """Else the client sends its next event into a connection that is being closed, and it is lost."""
+    ledger = Ledger()
+    with Service(store) as service:
+        async with loading(service.public, ledger) as load:
+            await load.send(SITE, 0)
+            async with asyncio.TaskGroup() as tasks:
+                with no_commit_ends(store):
+                    for visitor in PEOPLE:
+                        tasks.create_task(load.send(SITE, visitor))
+                    await load.until_all_wait(service.operations)
+                    service.process.terminate()
+                    await _until_nobody_listens(service)
+        assert service.process.wait(10) == 0
+    assert [event.connection for event in ledger.acknowledged()[1:]] == ["close"] * len(PEOPLE)
+
+
+async def test_a_body_that_does_not_come_holds_up_a_stop_for_seconds_only(store: Path) -> None:
+    """A request that is not all there when the stop comes is not acknowledged and not counted."""
+    with Service(store) as service:
+        reader, writer = await asyncio.open_connection(*_address(service.public))
+        body = b'{"n":"pageview","u":"https://hue.gov.vn/","d":"hue.gov.vn"}'
+        head = b"POST /api/event HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % len(body) + body[:-1])
+        # The server has read the head when it asks for the body.
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        service.process.terminate()
+        assert await asyncio.to_thread(service.process.wait, SHUTDOWN_SECONDS + QUICKLY_SECONDS) == 0
+        assert not (await reader.read()).startswith(b"HTTP/1.1 2")
+        writer.close()
+    assert Books.read(store).pageviews == 0
+
+
+async def test_idle_connections_do_not_hold_up_a_stop(store: Path) -> None:
+    """Browsers keep connections open for their next event; a stop closes them at once."""
+    with Service(store) as service:
+        async with loading(service.public, Ledger()) as load:
+            await asyncio.gather(*(load.send(SITE, visitor) for visitor in PEOPLE))
+            with socket.create_connection(_address(service.public)):
+                began = time.monotonic()
+                assert service.stop() == 0
+                assert time.monotonic() - began < QUICKLY_SECONDS
+
+
+def refusal(store: Path, *options: str) -> str:
+    """The last line of a `serve` that must not run: it has to end by itself, with exit status 1."""
+    return command(store, "serve", *FREE_PORTS, *options, status=1).splitlines()[-1]
+
+
+def test_a_second_server_on_one_file_is_refused(store: Path) -> None:
+    """The second says who is in its way and exits with 1; the first goes on; afterwards another may start."""
+    with Service(store) as first:
+        assert refusal(store) == (
+            f"statsvc: {store} is being served by another statsvc; stop it first, or choose another --store"
+        )
+        assert " 200 OK" in _get(first.operations, "/-/healthy")
+        first.kill()
+    with Service(store) as third:
+        assert third.stop() == 0
+
+
+@pytest.mark.xfail(
+    reason="`stopped` is announced however early the start failed", raises=AssertionError, strict=True
+)
+def test_what_never_started_does_not_log_that_it_stopped(store: Path) -> None:
+    """A start that is refused leaves its sentence on standard error, and no log line."""
+    with Service(store):
+        said = command(store, "serve", *FREE_PORTS, status=1)
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.xfail(
+    reason="the sentence is asyncio's: `error while attempting to bind on …`",
+    raises=AssertionError,
+    strict=True,
+)
+@pytest.mark.parametrize("option", ["--listen", "--ops-listen"])
+def test_a_port_in_use_is_told(store: Path, option: str) -> None:
+    """The address that is taken is named, and the exit status is 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert (
+            refusal(store, option, address) == f"statsvc: can't listen on {address}: Address already in use"
+        )
+
+
+def test_bad_settings_are_all_named_at_once(store: Path) -> None:
+    """Four bad values, from options and the environment: four lines, exit status 1, and no file made."""
+    done = subprocess.run(
+        [sys.executable, "-m", "statsvc", "serve", "--listen", "nowhere", "--site", "no/domain"],
+        env={
+            "STATSVC_TIME_ZONE": "Asia/Hue",
+            "STATSVC_STORE": "mysql://db",
+            "HOME": str(store.parent / "home"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    for name in ("--listen", "--site", "STATSVC_TIME_ZONE", "STATSVC_STORE"):
+        assert sum(name in line for line in lines) == 1, name
+    assert len(lines) == 4
+    assert not (store.parent / "home").exists()
+
+
+FREE_PORTS = ("--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def _get(address: str, path: str) -> str:
+    with socket.create_connection(_address(address), timeout=10) as connection:
+        connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        return connection.makefile().read()
+
+
+def _logged(service: Service, event: str) -> bool:
+    return any(entry.get("event") == event for entry in service.lines)
+
+
+async def _until_nobody_listens(service: Service) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(*_address(service.public))
+                writer.close()
+            except ConnectionRefusedError:
+                return
+            except ConnectionResetError:
+                pass  # accepted by the kernel, in the moment the listener was closed
+            await asyncio.sleep(0.01)
