@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from statsvc.model import DropReason
+
 
 class Committed(msgspec.Struct, frozen=True):
     """A batch is durable."""
@@ -32,7 +34,7 @@ class Dropped(msgspec.Struct, frozen=True):
     """An event of a known site is not among the human numbers, for a reason."""
 
     site: str
-    reason: str
+    reason: DropReason
 
 
 class Rejected(msgspec.Struct, frozen=True):

@@ -44,16 +44,20 @@ class Collector:
         now = self._clock.now()
         sites, dropped = self._named(event, page)
         hits = []
+        drops = []
         for site in sites:
             judged = await self._judge(event, page, site, sender, now)
             if isinstance(judged, Hit):
                 hits.append(judged)
-            reason = DropReason.BOT if isinstance(judged, Hit) and judged.bot else judged
-            if isinstance(reason, DropReason):
-                dropped.append(reason)
-                self._announce(Dropped(site.domain, reason))
-        if hits:
-            answers = await self._ingest.offer(hits)
+            if isinstance(judged, DropReason):
+                drops.append(Dropped(site.domain, judged))
+            elif judged.bot:
+                drops.append(Dropped(site.domain, DropReason.BOT))
+        answers = await self._ingest.offer(hits) if hits else None
+        for drop in drops:
+            dropped.append(drop.reason)
+            self._announce(drop)
+        if answers is not None:
             return Collected(answers.to(hits[0].site, hits[0].path), dropped)
         site = sites[0]
         if site.public:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from statsvc.announcements import Announcer, Fault, SitesChanged
 from statsvc.board import Board
@@ -12,6 +13,8 @@ from statsvc.sites import Sites
 
 LOOK_FOR_CHANGES_SECONDS = 0.5
 TIDY_SECONDS = 600
+CLOCK_STEP_MS = 3600 * 1000
+"""Open visits are kept for this much longer than they last, for a wall clock that is set forward."""
 
 
 class Housekeeping:
@@ -35,6 +38,8 @@ class Housekeeping:
         self._clock = clock
         self._announce = announce
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+        self._version: int | None = None
 
     def start(self) -> None:
         self._tasks = [
@@ -43,16 +48,19 @@ class Housekeeping:
         ]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Begin nothing more, and let what was begun end: it may be in the middle of a transaction."""
+        self._stopping.set()
+        await asyncio.gather(*self._tasks)
 
     async def follow_changes(self) -> None:
         """A `statsvc site` command of another process shows here within a second."""
-        if await self._store.changed():
+        version = await self._store.version()
+        if version != self._version:
             await self._sites.load()
             self._board.forget()
-            self._announce(SitesChanged(len(self._sites)))
+            if self._version is not None:
+                self._announce(SitesChanged(len(self._sites)))
+            self._version = version
 
     async def tidy(self) -> None:
         """Destroy secrets and ids that are no longer needed, wherever the sites' days have got to."""
@@ -62,14 +70,15 @@ class Housekeeping:
         days = [local_hour(site.zone, now.wall_ms).day for site in self._sites]
         if days:
             days_before = neighbour(min(days), 1 - DAYS_NEEDED)
-            await self._store.forget(now.wall_ms - 2 * longest_ms, days_before)
+            await self._store.forget(now.wall_ms - longest_ms - CLOCK_STEP_MS, days_before)
             self._keyring.forget(days_before)
         await self._presence.trim(now)
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 await work()
             except Exception as exc:  # noqa: BLE001 - it will be tried again, whatever it was
                 self._announce(Fault.of("housekeeping", exc))
-            await asyncio.sleep(seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), seconds)

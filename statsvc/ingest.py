@@ -20,20 +20,22 @@ from statsvc.tally import ENGAGEMENT, PAGEVIEW, fold
 HITS_IN_OPEN_BATCH = 10_000
 """More are refused: what is accepted must not wait behind a queue that only grows."""
 RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
-"""Pauses between the attempts at one batch. While the store is failing, a batch gets one attempt."""
+"""Pauses between the attempts at one batch. While the store is failing, and at a stop, it gets one."""
+PATIENCE_SECONDS = 4.0
+"""After so long no other attempt is begun: senders are told rather than kept waiting."""
 RETRY_AFTER_SECONDS = 5
 
 
 class _OpenBatch:
     """Hits on their way, and those who wait for them."""
 
-    __slots__ = ("answers", "done", "error", "hits")
+    __slots__ = ("answers", "done", "failed", "hits")
 
     def __init__(self) -> None:
         self.hits: list[Hit] = []
         self.done = asyncio.Event()
         self.answers: Answers | None = None
-        self.error: Unavailable | None = None
+        self.failed = False
 
 
 class Ingest:
@@ -54,7 +56,6 @@ class Ingest:
         self._failing = False
         self._presence_is_ahead = False
         self._loop: asyncio.Task[None] | None = None
-        self._last_id = 0
 
     def start(self) -> None:
         self._loop = asyncio.create_task(self._flush_for_ever(), name="flush loop")
@@ -71,11 +72,6 @@ class Ingest:
         """Hits in the open batch."""
         return len(self._open.hits)
 
-    @property
-    def closing(self) -> bool:
-        """Whether no more hits are taken."""
-        return self._closing
-
     async def offer(self, hits: Sequence[Hit]) -> Answers:
         """Record `hits` together; when this returns they are durable.
 
@@ -89,8 +85,8 @@ class Ingest:
         batch.hits.extend(hits)
         self._arrived.set()
         await batch.done.wait()
-        if batch.error is not None:
-            raise batch.error
+        if batch.failed:
+            raise Unavailable("the event could not be committed to disk", RETRY_AFTER_SECONDS)
         assert batch.answers is not None
         return batch.answers
 
@@ -109,7 +105,7 @@ class Ingest:
                 # What memory knows of this batch may be more, or less, than what the store knows.
                 self._presence_is_ahead = True
                 self._board.forget()
-                batch.error = Unavailable("the event could not be committed to disk", RETRY_AFTER_SECONDS)
+                batch.failed = True
             batch.done.set()
 
     async def _flush(self, hits: list[Hit]) -> Answers:
@@ -118,7 +114,7 @@ class Ingest:
             self._presence_is_ahead = False
         touched = await self._presence.touch(hits)
         tally = fold(hits, touched.touches, touched.peaks)
-        batch = Batch(self._new_id(), hits[-1].at.wall_ms, tally, touched.open_visits)
+        batch = Batch(random.getrandbits(63), hits[-1].at.wall_ms, tally, touched.open_visits)
         sites = {hit.site.id: hit.site for hit in hits}
         async with self._board.between_commits:
             await self._commit(batch, hits)
@@ -136,7 +132,7 @@ class Ingest:
         Raises StoreError when given up: then neither the presence nor the totals know of the batch.
         """
         began = self._clock.now().steady_ms
-        delays = iter(() if self._failing else RETRY_DELAYS_SECONDS)
+        delays = iter(RETRY_DELAYS_SECONDS)
         attempts = 0
         while True:
             attempts += 1
@@ -144,9 +140,10 @@ class Ingest:
                 await self._store.commit(batch)
             except StoreError as exc:
                 delay = next(delays, None)
-                given_up = delay is None
+                patient = self._clock.now().steady_ms - began < PATIENCE_SECONDS * 1000
+                given_up = delay is None or not patient or self._failing or self._closing
                 self._announce(CommitFailed(len(hits), str(exc), given_up))
-                if delay is None:
+                if delay is None or given_up:
                     self._failing = True
                     raise
                 await asyncio.sleep(delay)
@@ -155,11 +152,6 @@ class Ingest:
                 seconds = (self._clock.now().steady_ms - began) / 1000
                 self._announce(Committed(len(hits), _names(hits), seconds, attempts))
                 return
-
-    def _new_id(self) -> int:
-        with_time = self._clock.now().wall_ms << 20 | random.getrandbits(20)
-        self._last_id = max(with_time, self._last_id + 1)
-        return self._last_id
 
 
 def _names(hits: Sequence[Hit]) -> Counter[tuple[str, str, bool]]:

@@ -30,7 +30,7 @@ class Batch(msgspec.Struct, frozen=True):
     """What one commit makes durable."""
 
     id: int
-    """Unique, and growing with time as far as the clock does."""
+    """63 random bits: unique without anyone to ask, whatever the clock does."""
     at_ms: int
     tally: Tally
     open_visits: bytes
@@ -62,8 +62,8 @@ class Store(Protocol):
     async def pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
         """All-time totals of pages, by site and path; pages never seen are left out."""
 
-    async def open_visits(self, since_ms: int) -> list[bytes]:
-        """`Batch.open_visits` of every batch committed at `since_ms` or later, oldest first."""
+    async def open_visits(self) -> list[bytes]:
+        """`Batch.open_visits` of every batch that was not yet forgotten, in the order of their commits."""
 
     async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
         """Ids of the distinct visitors of a local day, while they are kept."""
@@ -76,8 +76,8 @@ class Store(Protocol):
     async def probe(self) -> None:
         """Commit something of no meaning, durably; raises StoreError where that can't be done."""
 
-    async def changed(self) -> bool:
-        """Whether another process has changed sites or baselines since this was last asked."""
+    async def version(self) -> int:
+        """Another number when another process has changed sites or baselines; not for one's own commits."""
 
 
 class Registry(Protocol):

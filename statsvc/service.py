@@ -7,16 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from aiohttp import web
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
 from statsvc.announcements import Announcer, Observer, Started, Stopped, Stopping
+from statsvc.api.listener import Listener
 from statsvc.api.routes import operations_app, public_app
 from statsvc.board import Board
 from statsvc.clock import SystemClock
 from statsvc.collector import Collector
 from statsvc.config import Address, Settings
-from statsvc.errors import ConfigError
 from statsvc.housekeeping import Housekeeping
 from statsvc.ingest import Ingest
 from statsvc.keyring import Keyring
@@ -27,10 +26,6 @@ from statsvc.ports import Clock, Registry
 from statsvc.presence.memory import MemoryPresence
 from statsvc.sites import Sites
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
-
-SHUTDOWN_SECONDS = 5.0
-"""How long a stop waits for answers under way."""
-KEEPALIVE_SECONDS = 75.0
 
 
 class Running(NamedTuple):
@@ -44,38 +39,50 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     clock = clock or SystemClock()
     observers: list[Observer] = [LogObserver()]
     announce = Announcer(observers)
+    stopping = asyncio.Event()
     async with AsyncExitStack() as stack:
-        stack.callback(announce, Stopped())
         database = await Database.open(settings.store, serving=True)
         stack.push_async_callback(database.close)
         store, registry = SqliteStore(database), SqliteRegistry(database)
         await _register(settings, registry, clock)
         sites, keyring, presence = Sites(registry), Keyring(store), MemoryPresence(store)
-        await sites.load()
+        board = Board(store, presence)
+        housekeeping = Housekeeping(store, sites, keyring, presence, board, clock, announce)
+        await housekeeping.follow_changes()
         await keyring.load()
         await presence.open(sites, clock.now())
 
-        board = Board(store, presence)
         ingest = Ingest(store, presence, board, sites, clock, announce)
         metrics = CollectorRegistry()
         for of_python in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             metrics.register(of_python)
         observers.append(MetricsObserver(metrics, clock, lambda: ingest.pending))
+        collector = Collector(sites, keyring, ingest, board, clock, announce)
+        operations = Listener(operations_app(store, stopping, metrics, announce))
+        public = Listener(
+            public_app(
+                sites, registry, board, collector, clock, announce, settings.trusted_proxy, stopping=stopping
+            )
+        )
 
-        ingest.start()
-        stack.push_async_callback(ingest.stop)
-        housekeeping = Housekeeping(store, sites, keyring, presence, board, clock, announce)
+        # Stopped in the opposite order: drain, commit and answer what is here, close, then the rest.
         housekeeping.start()
         stack.push_async_callback(housekeeping.stop)
+        stack.push_async_callback(operations.close)
+        operations_at = await operations.open(settings.ops_listen)
+        stack.push_async_callback(public.close)
+        ingest.start()
+        stack.push_async_callback(ingest.stop)
+        public_at = await public.open(settings.listen)
+        stack.push_async_callback(public.drain)
 
-        collector = Collector(sites, keyring, ingest, board, clock, announce)
-        operations = operations_app(store, ingest, metrics, announce)
-        public = public_app(sites, registry, board, collector, clock, announce, settings.trusted_proxy)
-        operations_at = await _listen(stack, operations, settings.ops_listen)
-        public_at = await _listen(stack, public, settings.listen)
         announce(Started(str(public_at), str(operations_at), str(settings.store), len(sites)))
-        yield Running(public_at, operations_at)
-        announce(Stopping())
+        try:
+            yield Running(public_at, operations_at)
+        finally:
+            stopping.set()
+            announce(Stopping())
+    announce(Stopped())
 
 
 async def serve(settings: Settings) -> None:
@@ -85,25 +92,6 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with running(settings):
         await stop.wait()
-
-
-async def _listen(stack: AsyncExitStack, app: web.Application, address: Address) -> Address:
-    """Serve `app`; on the way out, stop accepting, then wait for the answers under way."""
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        shutdown_timeout=SHUTDOWN_SECONDS,
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    try:
-        await web.TCPSite(runner, address.host, address.port, backlog=1024).start()
-    except OSError as exc:
-        raise ConfigError([f"can't listen on {address}: {exc.strerror or exc}"]) from exc
-    host, port, *_ = runner.addresses[0]
-    return Address(host, port)
 
 
 async def _register(settings: Settings, registry: Registry, clock: Clock) -> None:

@@ -1,3 +1,5 @@
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,28 @@ async def test_a_change_by_another_process_is_followed(care, tmp_path: Path):
     await care.follow_changes()
     assert [site.domain for site in care.sites] == ["b.vn", "hue.gov.vn"]
     assert care.heard == [SitesChanged(2)]
+
+
+async def test_a_stop_lets_what_was_begun_end(care, database: Database):
+    """A stop in the middle of a clean-up leaves no transaction open and loses no work."""
+    care.start()
+    await care.stop()
+    assert not database._writer.in_transaction
+
+
+async def test_a_cancelled_transaction_is_undone(database: Database):
+    """Cancelled at any of its steps, it leaves the connection free for the next."""
+    for steps in range(12):
+
+        async def work() -> None:
+            async with database.transaction() as transaction:
+                await transaction.run("UPDATE probe SET probes = probes + 1")
+
+        task = asyncio.create_task(work())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await database.write("UPDATE probe SET probes = 0")
+        assert not database._writer.in_transaction

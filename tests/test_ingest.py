@@ -207,12 +207,3 @@ async def test_a_fault_in_one_batch_does_not_end_the_loop(parts, clock):
     assert len(parts.heard(Fault)) == 1
     await parts.ingest.offer([hit(clock.now())])
     assert await pageviews(parts) == 1
-
-
-async def test_batch_ids_grow_though_the_clock_goes_back(parts, clock):
-    """An id is never used twice."""
-    await parts.ingest.offer([hit(clock.now())])
-    clock.step(-3600)
-    await parts.ingest.offer([hit(clock.now())])
-    first, second = parts.store.batches
-    assert second.id > first.id

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from statsvc.announcements import CommitFailed, Committed, Dropped, Rejected
 from statsvc.metrics import MetricsObserver
+from statsvc.model import DropReason
 from tests.facts import NOON_MS, FakeClock
 from tests.golden import equals_golden
 
@@ -26,7 +27,7 @@ def test_metrics_are_what_is_documented():
         Committed(events=3, names=names, seconds=0.004, attempts=1),
         CommitFailed(events=3, error="the disk said no", given_up=False),
         CommitFailed(events=3, error="the disk said no", given_up=True),
-        Dropped("hue.gov.vn", "bot"),
+        Dropped("hue.gov.vn", DropReason.BOT),
         Rejected(400),
     )
     equals_golden("metrics.txt", re.sub(r'version="[^"]*"', 'version="…"', text))

@@ -181,6 +181,19 @@ async def test_a_restart_after_the_clock_went_back_keeps_visitors_current(counte
     assert await counter.current() == 0
 
 
+@pytest.mark.parametrize("step", [-3600, 3600])
+async def test_a_step_and_then_a_commit_that_fails_change_nobody(counter, clock, step):
+    """Read again within one process, a visitor is as old as the steady clock says."""
+    await counter.count(hit(clock.now()))
+    clock.step(step)
+    clock.advance(299)
+    await counter.presence.open([SITE], clock.now())
+    assert await counter.current() == 1
+    clock.advance(1)
+    await counter.presence.open([SITE], clock.now())
+    assert await counter.current() == 0
+
+
 async def test_what_was_not_committed_is_not_known_after_open(counter, clock):
     """A batch that was given up leaves no trace: its visitor's next event begins the visit."""
     await counter.count(hit(clock.now(), visitor=1))

@@ -1,5 +1,6 @@
 """What every answer has in common: CORS, errors as JSON, and the address of who asked."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -29,9 +30,17 @@ PREFLIGHT_HEADERS = {
 RETRY_AFTER_STORE_ERROR_SECONDS = 5
 
 
-async def add_common_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """On every answer, errors too: without them a browser hides from the page what went wrong."""
-    response.headers.update(COMMON_HEADERS)
+def common_headers(stopping: asyncio.Event) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """For every answer, errors too: without them a browser hides from the page what went wrong."""
+
+    async def add(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(COMMON_HEADERS)
+        if stopping.is_set():
+            # So that no client sends its next request on a connection that is about to be closed.
+            response.headers[hdrs.CONNECTION] = "close"
+            response.force_close()
+
+    return add
 
 
 async def preflight(_: web.Request) -> web.Response:
@@ -54,7 +63,7 @@ def errors_as_json(announce: Announcer) -> Any:
             return await handler(request)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the caller gets an answer
             response = _error(request, exc)
-            if response.status >= 500 and not isinstance(exc, Unavailable):
+            if response.status >= 500 and not isinstance(exc, Unavailable | StoreError):
                 announce(Fault.of(f"{request.method} {request.path[:200]}", exc))
             announce(Rejected(response.status))
             return response

@@ -9,16 +9,15 @@ from prometheus_client.exposition import choose_encoder
 
 from statsvc.api.http import json_error
 from statsvc.errors import StoreError
-from statsvc.ingest import Ingest
 from statsvc.ports import Store
 
 PROBE_SECONDS = 5.0
 
 
 class OperationsRoutes:
-    def __init__(self, store: Store, ingest: Ingest, registry: CollectorRegistry) -> None:
+    def __init__(self, store: Store, stopping: asyncio.Event, registry: CollectorRegistry) -> None:
         self._store = store
-        self._ingest = ingest
+        self._stopping = stopping
         self._registry = registry
 
     async def metrics(self, request: web.Request) -> web.Response:
@@ -38,7 +37,7 @@ class OperationsRoutes:
 
     async def ready(self, _: web.Request) -> web.Response:
         """Whether events are taken."""
-        if self._ingest.closing:
+        if self._stopping.is_set():
             return json_error(503, "the service is stopping")
         return _ok()
 

@@ -1,18 +1,19 @@
 """Which address is answered by what: the whole HTTP interface on one page."""
 
+import asyncio
+
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from statsvc.address import Network
 from statsvc.announcements import Announcer
 from statsvc.api.events import EventRoutes
-from statsvc.api.http import add_common_headers, errors_as_json, preflight
+from statsvc.api.http import common_headers, errors_as_json, preflight
 from statsvc.api.operations import OperationsRoutes
 from statsvc.api.pages import PageRoutes
 from statsvc.api.totals import TotalsRoutes
 from statsvc.board import Board
 from statsvc.collector import Collector
-from statsvc.ingest import Ingest
 from statsvc.ports import Clock, Registry, Store
 from statsvc.sites import Sites
 
@@ -27,10 +28,11 @@ def public_app(
     clock: Clock,
     announce: Announcer,
     trusted_proxies: tuple[Network, ...],
+    stopping: asyncio.Event,
 ) -> web.Application:
     """What pages call, from any origin."""
     app = web.Application(client_max_size=LARGEST_EVENT_BYTES, middlewares=[errors_as_json(announce)])
-    app.on_response_prepare.append(add_common_headers)
+    app.on_response_prepare.append(common_headers(stopping))
     events = EventRoutes(collector, trusted_proxies)
     totals = TotalsRoutes(sites, registry, board, clock)
     pages = PageRoutes(sites, board, clock)
@@ -49,11 +51,11 @@ def public_app(
 
 
 def operations_app(
-    store: Store, ingest: Ingest, metrics: CollectorRegistry, announce: Announcer
+    store: Store, stopping: asyncio.Event, metrics: CollectorRegistry, announce: Announcer
 ) -> web.Application:
     """What operators call; it must not face the internet."""
     app = web.Application(middlewares=[errors_as_json(announce)])
-    operations = OperationsRoutes(store, ingest, metrics)
+    operations = OperationsRoutes(store, stopping, metrics)
     app.add_routes(
         [
             web.get("/metrics", operations.metrics),

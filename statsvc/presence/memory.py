@@ -1,5 +1,6 @@
 """Presence in this process's memory, known again after a restart from the store's journal."""
 
+import random
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -18,7 +19,9 @@ class _Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     site: int
     bot: bool
     visitor: int
-    at_ms: int
+    wall_ms: int
+    steady_ms: int
+    """The visit's latest event on both clocks; the steady one means something to the same process only."""
     pages: list[int]
     """Places in the record's `paths`, in the order of the visit's trail."""
     formerly: tuple[int, ...]
@@ -27,6 +30,8 @@ class _Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class _Record(msgspec.Struct, array_like=True):
     """The journal of one batch."""
 
+    process: int
+    """Whose steady clock it was."""
     paths: list[str]
     visits: list[_Entry]
 
@@ -45,27 +50,31 @@ class MemoryPresence:
         self._store = store
         self._visits: dict[Audience, Visits] = {}
         self._days: dict[Audience, dict[str, set[int]]] = {}
+        self._process = random.getrandbits(60)
 
     async def open(self, sites: Iterable[Site], now: Moment) -> None:
         known = {site.id: site for site in sites}
-        longest = max((_longest_ms(site) for site in known.values()), default=0)
-        entries: dict[tuple[Audience, int], tuple[_Entry, list[str]]] = {}
-        for journal in await self._store.open_visits(now.wall_ms - longest):
+        newest: dict[tuple[Audience, int], OpenVisit] = {}
+        for journal in await self._store.open_visits():
             record = _decode(journal)
             for entry in record.visits:
                 audience = (entry.site, entry.bot)
                 for former in entry.formerly:
-                    entries.pop((audience, former), None)
-                entries[audience, entry.visitor] = entry, record.paths
+                    newest.pop((audience, former), None)
+                if record.process == self._process:
+                    at = entry.steady_ms
+                else:
+                    # A wall clock that has stepped back must not put a visitor into the future.
+                    at = max(0, now.steady_ms - max(0, now.wall_ms - entry.wall_ms))
+                paths = tuple(record.paths[page] for page in entry.pages)
+                newest[audience, entry.visitor] = OpenVisit(entry.visitor, at, paths)
         self._days.clear()
         self._visits.clear()
-        for (audience, visitor), (entry, paths) in sorted(entries.items(), key=lambda item: item[1][0].at_ms):
+        for (audience, _), visit in sorted(newest.items(), key=lambda item: item[1].at):
             if audience[0] in known:
-                # A wall clock that has stepped back must not put a visitor into the future.
-                ago = max(0, now.wall_ms - entry.at_ms)
-                at = max(0, now.steady_ms - ago)
-                visit = OpenVisit(visitor, at, tuple(paths[page] for page in entry.pages))
                 self._visits_of(known[audience[0]], audience).restore(visit)
+        for visits in self._visits.values():
+            visits.expire(now.steady_ms)
 
     async def touch(self, hits: Sequence[Hit]) -> Touched:
         days = [await self._day_of(hit) for hit in hits]
@@ -134,12 +143,8 @@ class MemoryPresence:
             if visit is not None:
                 pages = [paths.setdefault(path, len(paths)) for path in visit.paths]
                 formerly = hit.identity.formerly
-                entries.append(_Entry(site_id, bot, visitor, hit.at.wall_ms, pages, formerly))
-        return _encode(_Record(list(paths), entries))
-
-
-def _longest_ms(site: Site) -> int:
-    return max(site.window_seconds, site.visit_gap_seconds) * 1000
+                entries.append(_Entry(site_id, bot, visitor, *hit.at, pages, formerly))
+        return _encode(_Record(self._process, list(paths), entries))
 
 
 def _raise_peak(peaks: dict[tuple[int, str], Peak], key: tuple[int, str], visitors: int, at_ms: int) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any, Self
@@ -15,9 +15,11 @@ from statsvc.errors import SchemaTooNew, StoreDamaged, StoreError, StoreInUse
 
 Row = Sequence[Any]
 
-BUSY_TIMEOUT_SECONDS = 5.0
+BUSY_TIMEOUT_SECONDS = 2.0
 """How long a statement waits for another process, such as `statsvc site`, to finish its own."""
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
+APPLICATION_ID = int.from_bytes(b"stat", "big")
+"""Marks the file as ours: https://www.sqlite.org/pragma.html#pragma_application_id."""
 
 
 class Database:
@@ -43,31 +45,42 @@ class Database:
             wanted = ".".join(map(str, OLDEST_SQLITE))
             raise StoreError(f"SQLite {wanted} or newer is needed, this Python has {sqlite3.sqlite_version}")
         database = cls(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if serving:
-                database._claim()
+        async with AsyncExitStack() as on_failure:
             with _told(path):
+                database._find_file()
+                if serving:
+                    database._claim()
+                    on_failure.callback(database._release)
                 database._writer = await _connect(path)
-            try:
+                on_failure.push_async_callback(database._writer.close)
                 await database._prepare()
-                with _told(path):
-                    database._reader = await _connect(path)
-            except BaseException:
-                await database._writer.close()
-                raise
-        except OSError as exc:
-            database._release()
-            raise StoreError(f"{path} can't be opened: {exc.strerror or exc}") from exc
-        except BaseException:
-            database._release()
-            raise
+                database._reader = await _connect(path)
+                on_failure.push_async_callback(database._reader.close)
+                if serving:
+                    # Opening doesn't show that a file is read-only, nor that a disk is full.
+                    await database.write("UPDATE probe SET probes = probes + 1")
+            on_failure.pop_all()
         return database
 
     async def close(self) -> None:
         await self._reader.close()
         await self._writer.close()
         self._release()
+
+    def _find_file(self) -> None:
+        """Refuse, before anything is written, what is no place for a store."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and not self.path.is_file():
+            raise StoreError(f"{self.path} is not a file")
+        if self._lock_path.exists() and self.path.exists() and self.path.stat().st_size == 0:
+            raise StoreDamaged(
+                f"{self.path} is empty, though it has been served before. It was left as it is:"
+                " restore a backup to this path, or remove it to begin anew."
+            )
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".lock")
 
     async def read(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
         """Rows, as of the last commit."""
@@ -85,24 +98,34 @@ class Database:
         """Several statements that become durable together, or not at all."""
         async with self._writing:
             with _told(self.path):
-                await self._writer.execute_fetchall("BEGIN IMMEDIATE")
                 try:
+                    await self._writer.execute_fetchall("BEGIN IMMEDIATE")
                     yield Transaction(self._writer)
                     await self._writer.execute_fetchall("COMMIT")
                 except BaseException:
-                    if self._writer.in_transaction:
+                    # Also when cancelled: the thread may be anywhere between BEGIN and COMMIT, and
+                    # what is put behind them in its queue runs after them.
+                    with suppress(sqlite3.Error):
                         await self._writer.execute_fetchall("ROLLBACK")
                     raise
 
     async def _prepare(self) -> None:
-        with _told(self.path):
-            await self._writer.execute_fetchall("PRAGMA journal_mode = WAL")
-            await self._writer.execute_fetchall("PRAGMA journal_size_limit = 67108864")
+        ((application, objects),) = await self._writer.execute_fetchall(
+            "SELECT * FROM pragma_application_id, (SELECT count(*) FROM sqlite_schema)"
+        )
+        if objects and application != APPLICATION_ID:
+            raise StoreDamaged(
+                f"{self.path} is a database of another program, not of statsvc. It was left as it is:"
+                " choose another --store."
+            )
+        await self._writer.execute_fetchall("PRAGMA journal_mode = WAL")
+        await self._writer.execute_fetchall("PRAGMA journal_size_limit = 67108864")
         await self._migrate()
 
     async def _migrate(self) -> None:
         """Bring the schema to this program's, each step and its record in one transaction."""
         async with self.transaction() as transaction:
+            await transaction.run(f"PRAGMA application_id = {APPLICATION_ID}")
             await transaction.run(
                 "CREATE TABLE IF NOT EXISTS schema_steps"
                 " (step INTEGER PRIMARY KEY, name TEXT NOT NULL, done_at TEXT NOT NULL) STRICT"
@@ -128,8 +151,7 @@ class Database:
                 )
 
     def _claim(self) -> None:
-        lock_path = self.path.with_name(self.path.name + ".lock")
-        self._lock_file = lock_path.open("ab")
+        self._lock_file = self._lock_path.open("ab")
         try:
             # Held by the kernel for this process: it can't outlive it, whatever ends it.
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -177,8 +199,12 @@ async def _connect(path: Path) -> aiosqlite.Connection:
     connection = await aiosqlite.connect(
         path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, cached_statements=64
     )
-    await connection.execute_fetchall("PRAGMA synchronous = FULL")
-    await connection.execute_fetchall("PRAGMA foreign_keys = ON")
+    try:
+        await connection.execute_fetchall("PRAGMA synchronous = FULL")
+        await connection.execute_fetchall("PRAGMA foreign_keys = ON")
+    except BaseException:
+        await connection.close()  # its thread would keep the process from ending
+        raise
     return connection
 
 
@@ -209,3 +235,5 @@ class _told:  # noqa: N801 - reads as a statement: with _told(path): …
                 ) from exc
             case sqlite3.Error():
                 raise StoreError(f"{self._path}: {exc}") from exc
+            case OSError():
+                raise StoreError(f"{self._path} can't be opened: {exc.strerror or exc}") from exc

@@ -17,7 +17,8 @@ FORGET_ROWS = 5000
 class SqliteStore:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._data_version: int | None = None
+        # A process that ended between destroying secrets and emptying the log may have left them in it.
+        self._secrets_in_log = True
 
     async def commit(self, batch: Batch) -> None:
         try:
@@ -81,10 +82,8 @@ class SqliteStore:
         )
         return {(site, path): PageTotals(visits, pageviews) for site, path, visits, pageviews in rows}
 
-    async def open_visits(self, since_ms: int) -> list[bytes]:
-        rows = await self._database.read(
-            "SELECT open_visits FROM batches WHERE at_ms >= ? ORDER BY place", (since_ms,)
-        )
+    async def open_visits(self) -> list[bytes]:
+        rows = await self._database.read("SELECT open_visits FROM batches ORDER BY place")
         return [open_visits for (open_visits,) in rows]
 
     async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
@@ -110,9 +109,12 @@ class SqliteStore:
             await transaction.run("PRAGMA secure_delete = ON")
             gone = await transaction.run("DELETE FROM secrets WHERE day < ? RETURNING site", (days_before,))
             await transaction.run("PRAGMA secure_delete = FAST")
-        if gone:
-            # The write-ahead log still holds the secrets' pages as they were.
-            await self._database.write("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._secrets_in_log |= bool(gone)
+        if self._secrets_in_log:
+            # The write-ahead log still holds the secrets' pages as they were. A reader may be in the
+            # way; then the next call tries again.
+            ((busy, _, _),) = await self._database.write("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._secrets_in_log = bool(busy)
 
     async def _forget_rows(self, sql: str, parameters: Sequence[int | str]) -> None:
         while await self._database.write(sql, parameters):
@@ -121,13 +123,11 @@ class SqliteStore:
     async def probe(self) -> None:
         await self._database.write("UPDATE probe SET probes = probes + 1")
 
-    async def changed(self) -> bool:
+    async def version(self) -> int:
         # https://www.sqlite.org/pragma.html#pragma_data_version: moves when another connection commits.
         # Asked of the writer: what it commits itself does not count.
         ((version,),) = await self._database.write("PRAGMA data_version")
-        changed = self._data_version not in (None, version)
-        self._data_version = version
-        return changed
+        return int(version)
 
 
 def _as_json(tally: Tally) -> str:
