@@ -1,6 +1,7 @@
-import time
 import tracemalloc
+from collections import OrderedDict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,16 +71,32 @@ def test_a_million_visitors_cost_about_150_bytes_each():
     assert bytes_a_visitor < 156
 
 
-def test_a_touch_costs_the_same_in_a_large_window():
-    """Touching is O(1): with a hundred times the keys it takes no more than a few times as long."""
+class CountingDict(OrderedDict[int, int]):
+    """Counts what is done to it."""
 
-    def seconds(keys: int) -> float:
-        window = Window()
-        for key in range(keys):
-            window.put(key, key)
-        began = time.perf_counter()
-        for touch in range(20_000):
-            window.put(touch * 7919 % keys, keys + touch)
-        return time.perf_counter() - began
+    steps = 0
 
-    assert min(seconds(200_000) for _ in range(3)) < 10 * min(seconds(2_000) for _ in range(3))
+    def __getitem__(self, key):
+        self.steps += 1
+        return super().__getitem__(key)
+
+    def __delitem__(self, key):
+        self.steps += 1
+        super().__delitem__(key)
+
+    def __iter__(self):
+        self.steps += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("keys", [10, 100_000])
+def test_a_touch_is_a_few_steps_however_large_the_window(keys):
+    """Expiring with every touch, as is done, takes O(1) steps a touch in all, also when all expire at once."""
+    window = Window()
+    window._entries = counting = CountingDict()
+    touches = 0
+    for now in [*range(keys), 10 * keys, *range(10 * keys, 10 * keys + 100)]:
+        assert sum(1 for _ in window.expire(now - keys)) <= keys
+        window.put(now % keys, now)
+        touches += 1
+    assert counting.steps <= 5 * touches
