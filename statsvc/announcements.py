@@ -64,6 +64,13 @@ class SitesChanged(msgspec.Struct, frozen=True):
     sites: int
 
 
+class ClockStepped(msgspec.Struct, frozen=True):
+    """Somebody set the wall clock while the service ran."""
+
+    seconds: float
+    """How far; negative when it went back."""
+
+
 class Fault(msgspec.Struct, frozen=True):
     """Something that should not happen did; the service goes on."""
 
@@ -77,7 +84,16 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 Announcement = (
-    Committed | CommitFailed | Dropped | Rejected | Started | Stopping | Stopped | SitesChanged | Fault
+    Committed
+    | CommitFailed
+    | Dropped
+    | Rejected
+    | Started
+    | Stopping
+    | Stopped
+    | SitesChanged
+    | ClockStepped
+    | Fault
 )
 
 

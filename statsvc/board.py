@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from statsvc.calendar import local_hour
 from statsvc.model import DayCounts, Moment, PageTotals, Site
@@ -62,6 +62,13 @@ class Board:
             for name, key, visitors in zip(paths, keys, current, strict=True)
         }
         return with_pages(body, pages)
+
+    async def of_all(self, sites: Iterable[Site], now: Moment) -> list[dict[str, Any]]:
+        """The totals of every site, private ones too, without pages."""
+        return [
+            (await self.totals(site, now)).as_dict(await self._presence.current(site, now), now.wall_ms)
+            for site in list(sites)
+        ]
 
     async def settle(self, sites: Iterable[Site], tally: Tally, touched: Touched, now: Moment) -> "Answers":
         """Take in a commit, with `between_commits` held, and write the answers to its hits.

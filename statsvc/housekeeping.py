@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from statsvc.announcements import Announcer, Fault, SitesChanged
+from statsvc.announcements import Announcer, ClockStepped, Fault, SitesChanged
 from statsvc.board import Board
 from statsvc.calendar import local_hour, neighbour
 from statsvc.keyring import DAYS_NEEDED, Keyring
@@ -13,6 +13,9 @@ from statsvc.sites import Sites
 
 LOOK_FOR_CHANGES_SECONDS = 0.5
 TIDY_SECONDS = 600
+WATCH_CLOCK_SECONDS = 1
+LEAST_CLOCK_STEP_MS = 1000
+"""A clock that is slewed, as NTP does it, moves far less than this in a second."""
 CLOCK_STEP_MS = 3600 * 1000
 """Open visits are kept for this much longer than they last, for a wall clock that is set forward."""
 
@@ -40,10 +43,13 @@ class Housekeeping:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._version: int | None = None
+        now = clock.now()
+        self._clock_offset_ms = now.wall_ms - now.steady_ms
 
     def start(self) -> None:
         self._tasks = [
             asyncio.create_task(self._every(LOOK_FOR_CHANGES_SECONDS, self.follow_changes)),
+            asyncio.create_task(self._every(WATCH_CLOCK_SECONDS, self.watch_clock)),
             asyncio.create_task(self._every(TIDY_SECONDS, self.tidy)),
         ]
 
@@ -61,6 +67,14 @@ class Housekeeping:
             if self._version is not None:
                 self._announce(SitesChanged(len(self._sites)))
             self._version = version
+
+    async def watch_clock(self) -> None:
+        """Days and hours follow the wall clock wherever it is set: operators should know."""
+        now = self._clock.now()
+        offset_ms = now.wall_ms - now.steady_ms
+        if abs(offset_ms - self._clock_offset_ms) >= LEAST_CLOCK_STEP_MS:
+            self._announce(ClockStepped((offset_ms - self._clock_offset_ms) / 1000))
+            self._clock_offset_ms = offset_ms
 
     async def tidy(self) -> None:
         """Destroy secrets and ids that are no longer needed, wherever the sites' days have got to."""

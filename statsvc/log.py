@@ -13,6 +13,7 @@ import structlog
 
 from statsvc.announcements import (
     Announcement,
+    ClockStepped,
     CommitFailed,
     Fault,
     SitesChanged,
@@ -69,6 +70,8 @@ class LogObserver:
                 self._log.info("stopped")
             case SitesChanged():
                 self._log.info("sites read again", sites=announcement.sites)
+            case ClockStepped():
+                self._log.warning("the wall clock was set", seconds=announcement.seconds)
             case CommitFailed():
                 self._log.error(
                     "commit failed",

@@ -4,7 +4,7 @@ Time is an argument everywhere below: no implementation reads a clock.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -76,8 +76,19 @@ class Store(Protocol):
     async def probe(self) -> None:
         """Commit something of no meaning, durably; raises StoreError where that can't be done."""
 
+    async def space(self) -> "Space":
+        """How much room the store takes and has."""
+
     async def version(self) -> int:
         """Another number when another process has changed sites or baselines; not for one's own commits."""
+
+
+class Space(NamedTuple):
+    data_bytes: int
+    log_bytes: int
+    """What the write-ahead log takes beside the data."""
+    free_bytes: int
+    """What is left on the disk."""
 
 
 class Registry(Protocol):
@@ -152,6 +163,9 @@ class Presence(Protocol):
 
     async def current_on(self, site: Site, paths: Sequence[str], now: Moment) -> list[int]:
         """Current visitors of each of `paths`."""
+
+    def open_visits(self) -> int:
+        """Open visits, of people and bots, that this process holds."""
 
     async def trim(self, now: Moment) -> None:
         """Let go of what time has made useless. Called now and then."""

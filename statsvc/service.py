@@ -1,9 +1,10 @@
 """The only place that knows all parts: built in order, stopped in the order that loses nothing."""
 
 import asyncio
+import resource
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,21 +12,27 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 
 from statsvc.announcements import Announcer, Observer, Started, Stopped, Stopping
 from statsvc.api.listener import Listener
-from statsvc.api.routes import operations_app, public_app
+from statsvc.api.routes import STREAMS, Parts, operations_app, public_app
 from statsvc.board import Board
 from statsvc.clock import SystemClock
 from statsvc.collector import Collector
 from statsvc.config import Address, Settings
+from statsvc.errors import StoreError
 from statsvc.housekeeping import Housekeeping
 from statsvc.ingest import Ingest
 from statsvc.keyring import Keyring
 from statsvc.log import LogObserver
-from statsvc.metrics import MetricsObserver
+from statsvc.metrics.announced import AnnouncedMetrics
+from statsvc.metrics.requests import RequestMetrics
+from statsvc.metrics.sites import SiteMetrics
+from statsvc.metrics.state import StateMetrics
 from statsvc.model import Site
 from statsvc.ports import Clock, Registry
 from statsvc.presence.memory import MemoryPresence
 from statsvc.sites import Sites
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
+
+OPEN_FILES = 65_536
 
 
 class Running(NamedTuple):
@@ -53,19 +60,36 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await presence.open(sites, clock.now())
 
         ingest = Ingest(store, presence, board, sites, clock, announce)
-        metrics = CollectorRegistry()
-        for of_python in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-            metrics.register(of_python)
-        observers.append(MetricsObserver(metrics, clock, lambda: ingest.pending))
         collector = Collector(sites, keyring, ingest, board, clock, announce)
-        operations = Listener(operations_app(store, stopping, metrics, announce))
-        public = Listener(
-            public_app(
-                sites, registry, board, collector, clock, announce, settings.trusted_proxy, stopping=stopping
-            )
+        metrics = CollectorRegistry()
+        observers.append(AnnouncedMetrics(metrics, clock))
+        parts = Parts(
+            sites=sites,
+            registry=registry,
+            store=store,
+            board=board,
+            collector=collector,
+            clock=clock,
+            announce=announce,
+            observe=RequestMetrics(metrics).observe,
+            stopping=stopping,
+            trusted_proxies=settings.trusted_proxy,
         )
+        pages_call = public_app(parts)
+        state = StateMetrics(
+            metrics,
+            {
+                "pending_events": lambda: ingest.pending,
+                "open_visits": presence.open_visits,
+                "stream_readers": lambda: pages_call[STREAMS].readers,
+            },
+        )
+        refresh = _refresher(metrics, state, parts)
+        public, operations = Listener(pages_call), Listener(operations_app(parts, metrics, refresh))
 
         # Stopped in the opposite order: drain, commit and answer what is here, close, then the rest.
+        lag = asyncio.create_task(state.watch_lag())
+        stack.callback(lag.cancel)
         housekeeping.start()
         stack.push_async_callback(housekeeping.stop)
         stack.push_async_callback(operations.close)
@@ -85,13 +109,41 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     announce(Stopped())
 
 
+def _refresher(
+    metrics: CollectorRegistry, state: StateMetrics, parts: Parts
+) -> Callable[[], Awaitable[None]]:
+    """What brings the metrics that are read on demand up to now."""
+    for of_python in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+        metrics.register(of_python)
+    of_sites = SiteMetrics()
+    metrics.register(of_sites)
+
+    async def refresh() -> None:
+        # When the store is in trouble metrics are wanted most: those of before stand for these.
+        with suppress(StoreError):
+            of_sites.update(await parts.board.of_all(parts.sites, parts.clock.now()))
+            state.update(await parts.store.space())
+
+    return refresh
+
+
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; then stop accepting, commit what is here, answer it, and return."""
+    _allow_open_files()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with running(settings):
         await stop.wait()
+
+
+def _allow_open_files() -> None:
+    """Each connection is an open file, and the usual limit is 1,024; a process may raise its own."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    if limit != resource.RLIM_INFINITY and limit < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 async def _register(settings: Settings, registry: Registry, clock: Clock) -> None:

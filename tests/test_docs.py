@@ -6,16 +6,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 
 from statsvc.config import SETTINGS
-from statsvc.metrics import MetricsObserver
 from statsvc.model import DropReason
-from tests.facts import NOON_MS, FakeClock
 from tests.process import CHROME
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+METRICS = (ROOT / "docs" / "metrics.md").read_text()
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
@@ -32,15 +31,23 @@ def test_every_drop_reason_is_documented(reason):
     assert f"| `{reason}` |" in README
 
 
-def test_every_metric_is_documented():
-    """And no other is."""
-    registry = CollectorRegistry()
-    MetricsObserver(registry, FakeClock(NOON_MS), lambda: 0)
-    names = {
-        family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
-        for family in registry.collect()
-    }
-    assert names == set(re.findall(r"^\| `(statsvc_\w+)` \|", README, re.MULTILINE))
+async def test_every_metric_is_documented(app):
+    """With its type and labels, as the real /metrics has them; and no other is."""
+    await app.view("/")
+    async with app.session.get(f"{app.operations}/metrics") as response:
+        families = list(text_string_to_metric_families(await response.text()))
+    served = {}
+    for family in families:
+        if family.name.startswith("statsvc_"):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            served[name] = (family.type, labels)
+    rows = re.findall(r"^\| `(statsvc_\w+)` \| (\w+) \| ([\w, ]*)\|", METRICS, re.MULTILINE)
+    documented = {name: (kind, set(labels.replace(",", " ").split())) for name, kind, labels in rows}
+    assert set(served) == set(documented)
+    for name, (kind, labels) in served.items():
+        assert documented[name][0] == kind
+        assert labels <= documented[name][1]
 
 
 async def test_every_route_is_documented(app):

@@ -88,9 +88,12 @@ def test_every_module_has_its_tests():
     mirrored = {
         "stores": "test_stores.py",
         "presence": "test_presences.py",
+        "metrics": "test_metrics.py",
         "api/events": "test_api_events.py",
         "api/totals": "test_api_totals.py",
         "api/listener": "test_stop.py",
+        "api/reading": "test_api_totals.py",
+        "api/stream": "test_stream.py",
         "api/operations": "test_api_operations.py",
         "api/pages": "test_browser.py",
         "api/wire": "test_api_events.py",

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -12,6 +13,8 @@ from statsvc.announcements import Announcer, Fault, Rejected
 from statsvc.errors import InvalidEvent, StoreError, Unavailable, UnknownSite
 from statsvc.model import Sender
 
+Observe = Callable[[str, str, int, float], None]
+"""Told of each answer: its route's template, method, status and the seconds it took."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 COMMON_HEADERS = {
@@ -54,19 +57,27 @@ def json_error(
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
 
-def errors_as_json(announce: Announcer) -> Any:
-    """A middleware: what handlers raise becomes a sentence for people, in JSON."""
+def answering(announce: Announcer, observe: Observe) -> Any:
+    """A middleware: what handlers raise becomes a sentence for people, in JSON; and each answer is timed."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = perf_counter()
+        response: web.StreamResponse
         try:
-            return await handler(request)
+            response = await handler(request)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the caller gets an answer
             response = _error(request, exc)
             if response.status >= 500 and not isinstance(exc, Unavailable | StoreError):
                 announce(Fault.of(f"{request.method} {request.path[:200]}", exc))
             announce(Rejected(response.status))
-            return response
+        resource = request.match_info.route.resource
+        if resource is None:
+            # What was asked for, and how, is the caller's choice: it must not become a label.
+            observe("(none)", "(any)", response.status, perf_counter() - began)
+        else:
+            observe(resource.canonical, request.method, response.status, perf_counter() - began)
+        return response
 
     return middleware
 

@@ -1,6 +1,8 @@
 """Which address is answered by what: the whole HTTP interface on one page."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -8,9 +10,11 @@ from prometheus_client import CollectorRegistry
 from statsvc.address import Network
 from statsvc.announcements import Announcer
 from statsvc.api.events import EventRoutes
-from statsvc.api.http import common_headers, errors_as_json, preflight
+from statsvc.api.http import Observe, answering, common_headers, preflight
 from statsvc.api.operations import OperationsRoutes
 from statsvc.api.pages import PageRoutes
+from statsvc.api.reading import Reading
+from statsvc.api.stream import Streams
 from statsvc.api.totals import TotalsRoutes
 from statsvc.board import Board
 from statsvc.collector import Collector
@@ -18,29 +22,45 @@ from statsvc.ports import Clock, Registry, Store
 from statsvc.sites import Sites
 
 LARGEST_EVENT_BYTES = 16 * 1024
+STREAMS: web.AppKey[Streams] = web.AppKey("streams", Streams)
 
 
-def public_app(
-    sites: Sites,
-    registry: Registry,
-    board: Board,
-    collector: Collector,
-    clock: Clock,
-    announce: Announcer,
-    trusted_proxies: tuple[Network, ...],
-    stopping: asyncio.Event,
-) -> web.Application:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What routes stand on; built in `service.py`."""
+
+    sites: Sites
+    registry: Registry
+    store: Store
+    board: Board
+    collector: Collector
+    clock: Clock
+    announce: Announcer
+    observe: Observe
+    stopping: asyncio.Event
+    trusted_proxies: tuple[Network, ...]
+
+
+def public_app(parts: Parts) -> web.Application:
     """What pages call, from any origin."""
-    app = web.Application(client_max_size=LARGEST_EVENT_BYTES, middlewares=[errors_as_json(announce)])
-    app.on_response_prepare.append(common_headers(stopping))
-    events = EventRoutes(collector, trusted_proxies)
-    totals = TotalsRoutes(sites, registry, board, clock)
-    pages = PageRoutes(sites, board, clock)
+    app = web.Application(
+        client_max_size=LARGEST_EVENT_BYTES, middlewares=[answering(parts.announce, parts.observe)]
+    )
+    app.on_response_prepare.append(common_headers(parts.stopping))
+    events = EventRoutes(parts.collector, parts.trusted_proxies)
+    reading = Reading(parts.sites, parts.registry)
+    totals = TotalsRoutes(reading, parts.board, parts.clock)
+    streams = Streams(reading, parts.sites, parts.board, parts.clock, parts.announce, parts.stopping)
+    app[STREAMS] = streams
+    app.on_startup.append(streams.start)
+    app.on_shutdown.append(streams.stop)
+    pages = PageRoutes(parts.sites, parts.board, parts.clock)
     app.add_routes(
         [
             web.post("/api/event", events.post),
             web.get("/hit.gif", events.pixel, allow_head=False),
             web.get("/api/totals", totals.get),
+            web.get("/api/stream", streams.get, allow_head=False),
             web.get("/counter.js", pages.script),
             web.get("/", pages.index),
         ]
@@ -51,11 +71,11 @@ def public_app(
 
 
 def operations_app(
-    store: Store, stopping: asyncio.Event, metrics: CollectorRegistry, announce: Announcer
+    parts: Parts, metrics: CollectorRegistry, refresh: Callable[[], Awaitable[None]]
 ) -> web.Application:
     """What operators call; it must not face the internet."""
-    app = web.Application(middlewares=[errors_as_json(announce)])
-    operations = OperationsRoutes(store, stopping, metrics)
+    app = web.Application(middlewares=[answering(parts.announce, parts.observe)])
+    operations = OperationsRoutes(parts.store, parts.stopping, metrics, refresh)
     app.add_routes(
         [
             web.get("/metrics", operations.metrics),

@@ -112,6 +112,9 @@ class MemoryPresence:
         visits.expire(now.steady_ms)
         return [visits.current_on(path) for path in paths]
 
+    def open_visits(self) -> int:
+        return sum(len(visits) for visits in self._visits.values())
+
     async def trim(self, now: Moment) -> None:
         for audience, visits in list(self._visits.items()):
             visits.expire(now.steady_ms)

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
+from shutil import disk_usage
 from typing import IO, Any, Self
 
 import aiosqlite
 
 from statsvc.errors import SchemaTooNew, StoreDamaged, StoreError, StoreInUse
+from statsvc.ports import Space
 
 Row = Sequence[Any]
 
@@ -66,6 +68,14 @@ class Database:
         await self._reader.close()
         await self._writer.close()
         self._release()
+
+    def space(self) -> Space:
+        log = self.path.with_name(self.path.name + "-wal")
+        return Space(
+            data_bytes=self.path.stat().st_size,
+            log_bytes=log.stat().st_size if log.exists() else 0,
+            free_bytes=disk_usage(self.path.parent).free,
+        )
 
     def _find_file(self) -> None:
         """Refuse, before anything is written, what is no place for a store."""

@@ -1,12 +1,13 @@
 """Counts in SQLite. Implements `ports.Store`."""
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 
 import orjson
 
 from statsvc.model import DayCounts, History, PageTotals, Peak
-from statsvc.ports import Batch
+from statsvc.ports import Batch, Space
 from statsvc.stores.sqlite.database import Database
 from statsvc.tally import Tally
 
@@ -122,6 +123,9 @@ class SqliteStore:
 
     async def probe(self) -> None:
         await self._database.write("UPDATE probe SET probes = probes + 1")
+
+    async def space(self) -> Space:
+        return await asyncio.to_thread(self._database.space)
 
     async def version(self) -> int:
         # https://www.sqlite.org/pragma.html#pragma_data_version: moves when another connection commits.

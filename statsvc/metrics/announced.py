@@ -1,31 +1,26 @@
-"""Prometheus metrics, fed by announcements. `site` is a registered domain; no label is a visitor's choice."""
+"""Metrics of the pipeline, fed by announcements."""
 
-from collections.abc import Callable
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-    disable_created_metrics,
+from statsvc.announcements import (
+    Announcement,
+    ClockStepped,
+    CommitFailed,
+    Committed,
+    Dropped,
+    Fault,
+    Rejected,
 )
-
-from statsvc import __version__
-from statsvc.announcements import Announcement, CommitFailed, Committed, Dropped, Rejected
 from statsvc.ports import Clock
-
-# A series a series, for a time that Prometheus does not use.
-disable_created_metrics()  # type: ignore[no-untyped-call]
 
 COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 BATCH_EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
-class MetricsObserver:
-    """Implements `announcements.Observer`. `pending` tells how many events wait for their commit."""
+class AnnouncedMetrics:
+    """Implements `announcements.Observer`."""
 
-    def __init__(self, registry: CollectorRegistry, clock: Clock, pending: Callable[[], int]) -> None:
+    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         self._clock = clock
         self._events = Counter(
             "statsvc_events",
@@ -70,10 +65,16 @@ class MetricsObserver:
             "When the last batch became durable, in seconds since the epoch.",
             registry=registry,
         )
-        Gauge(
-            "statsvc_pending_events", "Events in the open batch, waiting for their commit.", registry=registry
-        ).set_function(pending)
-        Info("statsvc_build", "The running program.", registry=registry).info({"version": __version__})
+        self._clock_steps = Counter(
+            "statsvc_clock_steps",
+            "Times the wall clock was set while the service ran, by a second or more.",
+            registry=registry,
+        )
+        self._faults = Counter(
+            "statsvc_faults",
+            "Things that should not happen and did; the log has each with its traceback.",
+            registry=registry,
+        )
 
     def notice(self, announcement: Announcement) -> None:
         match announcement:
@@ -91,5 +92,9 @@ class MetricsObserver:
                 self._dropped.labels(announcement.site, announcement.reason).inc()
             case Rejected():
                 self._rejected.labels(str(announcement.status)).inc()
+            case ClockStepped():
+                self._clock_steps.inc()
+            case Fault():
+                self._faults.inc()
             case _:
                 pass

@@ -1,0 +1,69 @@
+"""What all questions about numbers have in common: whose they are, who may read them, what is new."""
+
+from hashlib import blake2b, sha256
+
+from aiohttp import hdrs, web
+
+from statsvc.calendar import timestamp
+from statsvc.errors import InvalidEvent, UnknownSite
+from statsvc.model import Moment, Site
+from statsvc.ports import Registry
+from statsvc.sites import Sites
+
+MAX_AGE_SECONDS = 5
+
+
+class Reading:
+    def __init__(self, sites: Sites, registry: Registry) -> None:
+        self._sites = sites
+        self._registry = registry
+
+    async def site(self, request: web.Request) -> Site:
+        """The site that `site=` names and the caller may read.
+
+        Raises InvalidEvent where none is named, UnknownSite, or HTTPForbidden where it is private and
+        no token for it was sent.
+        """
+        site = self.named(request)
+        if not site.public and await self._token_site(request) != site.id:
+            raise web.HTTPForbidden(
+                text=f"{site.domain} is private: send a token for it as `Authorization: Bearer TOKEN`"
+            )
+        return site
+
+    def named(self, request: web.Request) -> Site:
+        """The site that `site=` names, whoever asks. Raises InvalidEvent or UnknownSite."""
+        domain = request.query.get("site", "")
+        if not domain:
+            raise InvalidEvent({"site": ["is required: the domain of a registered site"]})
+        site = self._sites.find(domain)
+        if site is None:
+            raise UnknownSite(domain)
+        return site
+
+    async def _token_site(self, request: web.Request) -> int | None:
+        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        return await self._registry.token_site(sha256(token.strip().encode()).digest())
+
+
+def numbers(totals: bytes, now: Moment) -> bytes:
+    """Encoded totals without the moment they were given at: the same for as long as the numbers are."""
+    return totals.replace(timestamp(now.wall_ms).encode(), b"", 1)
+
+
+def weak_etag(content: bytes) -> str:
+    """Weak: two answers with the same content are the same, whenever they were given."""
+    return f'W/"{blake2b(content, digest_size=12).hexdigest()}"'
+
+
+def cache_headers(site: Site, etag: str) -> dict[str, str]:
+    """For what changes with the site's numbers."""
+    scope = "public" if site.public else "private"
+    return {hdrs.ETAG: etag, hdrs.CACHE_CONTROL: f"{scope}, max-age={MAX_AGE_SECONDS}"}
+
+
+def is_known(request: web.Request, etag: str) -> bool:
+    """Whether the caller has this answer already."""
+    return etag in request.headers.get(hdrs.IF_NONE_MATCH, "")

@@ -1,0 +1,55 @@
+"""How the service stands: read when it is asked."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, Info
+
+from statsvc import __version__
+from statsvc.ports import Space
+
+LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+LAG_EVERY_SECONDS = 0.25
+
+
+class StateMetrics:
+    """Gauges of what is in memory and on disk.
+
+    `read` maps a gauge's name, without prefix, to what tells its value: `pending_events`,
+    `open_visits` and `stream_readers`.
+    """
+
+    _HELPS: Mapping[str, str] = {
+        "pending_events": "Events in the open batch, waiting for their commit.",
+        "open_visits": "Visits held in memory, people's and bots', of all sites.",
+        "stream_readers": "Open streams of Server-Sent Events.",
+    }
+
+    def __init__(self, registry: CollectorRegistry, read: Mapping[str, Callable[[], int]]) -> None:
+        for name, text in self._HELPS.items():
+            Gauge(f"statsvc_{name}", text, registry=registry).set_function(read[name])
+        self._data = Gauge("statsvc_store_bytes", "Size of the stored data.", registry=registry)
+        self._log = Gauge(
+            "statsvc_store_log_bytes", "Size of the store's write-ahead log.", registry=registry
+        )
+        self._free = Gauge("statsvc_store_free_bytes", "Room left on the store's disk.", registry=registry)
+        self._lag = Histogram(
+            "statsvc_event_loop_lag_seconds",
+            "How much later than asked for the event loop came round; looked at four times a second.",
+            buckets=LAG_SECONDS,
+            registry=registry,
+        )
+        Info("statsvc_build", "The running program.", registry=registry).info({"version": __version__})
+
+    def update(self, space: Space) -> None:
+        self._data.set(space.data_bytes)
+        self._log.set(space.log_bytes)
+        self._free.set(space.free_bytes)
+
+    async def watch_lag(self) -> None:
+        """Until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_EVERY_SECONDS
+            await asyncio.sleep(LAG_EVERY_SECONDS)
+            self._lag.observe(max(0.0, loop.time() - due))
