@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE := sqlite://$(CURDIR)/.run/stats.db
 
-.PHONY: run test check torture clean
+.PHONY: run test check torture counter clean
 
 run: $(VENV)/run ## start the service with a demo site on http://localhost:8080/
-	$(BIN)/statsvc site add localhost --alias 127.0.0.1 --time-zone Asia/Ho_Chi_Minh --exist-ok --store $(STORE)
+	$(BIN)/statsvc site add localhost --alias 127.0.0.1 --time-zone Asia/Ho_Chi_Minh --exist-ok --store "$(STORE)"
 	@echo "Open http://localhost:8080/ (metrics: http://localhost:8081/metrics). Ctrl-C stops."
-	$(BIN)/statsvc serve --store $(STORE)
+	$(BIN)/statsvc serve --store "$(STORE)"
 
 test: $(VENV)/dev ## run the tests
 	$(BIN)/pytest
@@ -21,6 +21,9 @@ check: $(VENV)/dev ## lint, format and types
 
 torture: $(VENV)/dev ## the long tests: hundreds of crashes
 	STATSVC_CRASH_ROUNDS=300 $(BIN)/pytest -s -m torture
+
+counter: $(VENV)/dev ## build counter.js from its sources (needs Node)
+	$(BIN)/python statsvc/assets/build.py
 
 clean: ## remove the environment and the demo's data
 	rm -rf $(VENV) .run

@@ -37,6 +37,14 @@ class Dropped(msgspec.Struct, frozen=True):
     reason: DropReason
 
 
+class Capped(msgspec.Struct, frozen=True):
+    """An event's path or name was one too many for its site's day, and is counted under `(other)`."""
+
+    site: str
+    what: str
+    """`path` or `name`."""
+
+
 class Rejected(msgspec.Struct, frozen=True):
     """A request to the collector was answered with an error."""
 
@@ -87,6 +95,7 @@ Announcement = (
     Committed
     | CommitFailed
     | Dropped
+    | Capped
     | Rejected
     | Started
     | Stopping

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from statsvc import __version__, site_commands
+from statsvc import __version__, care_commands, demo_command, site_commands, snippet_command
 from statsvc.config import SETTINGS, add_options, load_settings
 from statsvc.errors import StatsvcError
 from statsvc.log import configure
@@ -35,6 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_serve)
 
     site_commands.add_to(commands)
+    snippet_command.add_to(commands)
+    care_commands.add_to(commands)
+    demo_command.add_to(commands)
 
     command = commands.add_parser("version", help="print the version")
     command.set_defaults(run=lambda _: print(f"statsvc {__version__}"))

@@ -8,7 +8,7 @@ from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from platformdirs import user_data_path
@@ -17,6 +17,8 @@ from statsvc.address import Network
 from statsvc.errors import ConfigError
 from statsvc.model import DEFAULT_TIME_ZONE
 from statsvc.rules import normal_host
+
+LONGEST_DAYS = 36_500
 
 
 class Address(NamedTuple):
@@ -36,21 +38,25 @@ class Settings:
     site: tuple[str, ...]
     time_zone: str
     trusted_proxy: tuple[Network, ...]
+    keep_page_days: int | None
 
 
 def parse_address(text: str) -> Address:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError("expected HOST:PORT, for example 0.0.0.0:8080")
-    return Address(host.strip("[]"), int(port))
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:\s]+)):(\d{1,5})", text, re.ASCII)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError("expected HOST:PORT, for example 0.0.0.0:8080 or [::]:8080")
+    return Address(match[1] or match[2], int(match[3]))
 
 
 def parse_store(text: str) -> Path:
     parts = urlsplit(text)
-    if parts.scheme != "sqlite" or parts.netloc or not parts.path.strip("/"):
+    path = unquote(parts.path)
+    if parts.scheme != "sqlite" or parts.netloc or not path.strip("/") or not path.isprintable():
         raise ValueError("expected sqlite:///PATH, for example sqlite:///var/lib/statsvc/stats.db")
+    if parts.query or parts.fragment:
+        raise ValueError("expected a path only; write ? as %3F and # as %23")
     # Four slashes, as database libraries write an absolute path, mean the same file.
-    return Path(re.sub("^/+", "/", unquote(parts.path)))
+    return Path(re.sub("^/+", "/", path))
 
 
 def parse_presence(text: str) -> str:
@@ -85,7 +91,7 @@ def parse_time_zone(text: str) -> str:
 
 @cache
 def _time_zones() -> set[str]:
-    return available_timezones()
+    return available_timezones() - {"localtime", "Factory"}  # which is another one on another machine
 
 
 def parse_network(text: str) -> Network:
@@ -93,6 +99,12 @@ def parse_network(text: str) -> Network:
         return ip_network(text, strict=False)
     except ValueError:
         raise ValueError("expected a network such as 10.0.0.0/8, or an address") from None
+
+
+def parse_days(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= LONGEST_DAYS:
+        raise ValueError(f"expected a number of days, from 1 to {LONGEST_DAYS:,}")
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +133,7 @@ class Setting:
 
 
 def default_store() -> str:
-    return f"sqlite://{user_data_path('statsvc') / 'stats.db'}"
+    return f"sqlite://{quote(str(user_data_path('statsvc') / 'stats.db'))}"
 
 
 STORE = Setting(
@@ -147,6 +159,14 @@ SETTINGS = (
         None,
         "believe X-Forwarded-For from this network (default: nobody is believed)",
         many=True,
+    ),
+    Setting(
+        "keep-page-days",
+        "DAYS",
+        parse_days,
+        None,
+        "let go of pages' counts by day when they are older (default: keep for ever);"
+        " a page's all-time numbers and all numbers of sites stay",
     ),
 )
 
@@ -190,7 +210,8 @@ def _given(
     if value is not None:
         return (value if setting.many else [value]), setting.option
     if text := environment.get(setting.variable, ""):
-        return (text.split(",") if setting.many else [text]), setting.variable
+        values = [value for value in text.split(",") if value.strip()] if setting.many else [text]
+        return values, setting.variable
     default = default_store() if setting is STORE else setting.default
     return ([] if default is None else [default]), setting.option
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from zoneinfo import ZoneInfo
 
 from statsvc.announcements import Announcer, ClockStepped, Fault, SitesChanged
 from statsvc.board import Board
@@ -16,6 +17,7 @@ TIDY_SECONDS = 600
 WATCH_CLOCK_SECONDS = 1
 LEAST_CLOCK_STEP_MS = 1000
 """A clock that is slewed, as NTP does it, moves far less than this in a second."""
+EARLIEST_ZONE = ZoneInfo("Etc/GMT+12")
 CLOCK_STEP_MS = 3600 * 1000
 """Open visits are kept for this much longer than they last, for a wall clock that is set forward."""
 
@@ -32,6 +34,7 @@ class Housekeeping:
         board: Board,
         clock: Clock,
         announce: Announcer,
+        keep_page_days: int | None = None,
     ) -> None:
         self._store = store
         self._sites = sites
@@ -40,6 +43,7 @@ class Housekeeping:
         self._board = board
         self._clock = clock
         self._announce = announce
+        self._keep_page_days = keep_page_days
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._version: int | None = None
@@ -77,15 +81,17 @@ class Housekeeping:
             self._clock_offset_ms = offset_ms
 
     async def tidy(self) -> None:
-        """Destroy secrets and ids that are no longer needed, wherever the sites' days have got to."""
+        """Destroy what is no longer needed or wanted, wherever the sites' days have got to."""
         now = self._clock.now()
         longest_ms = max((1000 * max(s.window_seconds, s.visit_gap_seconds) for s in self._sites), default=0)
         # The earliest local day anywhere: a secret is needed by its own site's calendar.
-        days = [local_hour(site.zone, now.wall_ms).day for site in self._sites]
-        if days:
-            days_before = neighbour(min(days), 1 - DAYS_NEEDED)
-            await self._store.forget(now.wall_ms - longest_ms - CLOCK_STEP_MS, days_before)
-            self._keyring.forget(days_before)
+        zones = [site.zone for site in self._sites] or [EARLIEST_ZONE]
+        days = [local_hour(zone, now.wall_ms).day for zone in zones]
+        days_before = neighbour(min(days), 1 - DAYS_NEEDED)
+        await self._store.forget(now.wall_ms - longest_ms - CLOCK_STEP_MS, days_before)
+        self._keyring.forget(days_before)
+        if self._keep_page_days is not None:
+            await self._store.let_go_of_page_days(neighbour(min(days), -self._keep_page_days))
         await self._presence.trim(now)
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from statsvc.announcements import Announcer, CommitFailed, Committed, Fault
 from statsvc.board import Answers, Board
+from statsvc.cardinality import Cardinality
 from statsvc.errors import StoreError, Unavailable
 from statsvc.model import Hit
 from statsvc.ports import Batch, Clock, Presence, Store
@@ -50,6 +51,7 @@ class Ingest:
         self._sites = sites
         self._clock = clock
         self._announce = announce
+        self._cardinality = Cardinality(store, announce)
         self._open = _OpenBatch()
         self._arrived = asyncio.Event()
         self._closing = False
@@ -112,6 +114,7 @@ class Ingest:
         if self._presence_is_ahead:
             await self._presence.open(self._sites, self._clock.now())
             self._presence_is_ahead = False
+        hits = await self._cardinality.bound(hits)
         touched = await self._presence.touch(hits)
         tally = fold(hits, touched.touches, touched.peaks)
         batch = Batch(random.getrandbits(63), hits[-1].at.wall_ms, tally, touched.open_visits)

@@ -68,9 +68,21 @@ class Store(Protocol):
     async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
         """Ids of the distinct visitors of a local day, while they are kept."""
 
+    async def paths(self, site_id: int, day: str) -> set[str]:
+        """The paths that people had events on, on a local day."""
+
+    async def names(self, site_id: int, day: str) -> set[str]:
+        """The names of a local day's events, people's and bots'."""
+
     async def forget(self, batches_before_ms: int, days_before: str) -> None:
         """Destroy what is no longer needed: open visits of batches committed before `batches_before_ms`,
         visitors' ids of local days before `days_before`, and those days' secrets, overwritten.
+        """
+
+    async def let_go_of_page_days(self, days_before: str) -> None:
+        """Delete the pages' counts of local days before `days_before`, and keep a record that this was done.
+
+        The pages' all-time totals stay, and all counts of sites.
         """
 
     async def probe(self) -> None:
@@ -97,10 +109,11 @@ class Registry(Protocol):
     async def sites(self) -> list[Site]:
         """Registered sites, in order of their domains."""
 
-    async def add(self, site: Site, at_ms: int) -> Site:
+    async def add(self, site: Site, at_ms: int, *, again: bool = False) -> Site:
         """Register `site`, whose id is ignored, and return it with its id.
 
-        A site that was removed comes back with its counts. Raises SiteError where the domain is taken.
+        Raises SiteError where the domain is registered. Where it was and has been removed, `again`
+        brings it back as it was, with the settings it had and its counts; else that is a SiteError too.
         """
 
     async def change(self, site: Site) -> None:

@@ -64,4 +64,4 @@ def normal_host(host: str) -> str:
 def normal_path(path: str) -> str:
     """One page, one path: percent-decoded, no slash at the end, no control characters, not too long."""
     decoded = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", unquote(path, errors="replace"))
-    return (decoded.rstrip("/") or "/")[:LONGEST_PATH]
+    return decoded[:LONGEST_PATH].rstrip("/") or "/"

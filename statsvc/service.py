@@ -17,7 +17,7 @@ from statsvc.board import Board
 from statsvc.clock import SystemClock
 from statsvc.collector import Collector
 from statsvc.config import Address, Settings
-from statsvc.errors import StoreError
+from statsvc.errors import SiteError, StoreError
 from statsvc.housekeeping import Housekeeping
 from statsvc.ingest import Ingest
 from statsvc.keyring import Keyring
@@ -54,7 +54,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await _register(settings, registry, clock)
         sites, keyring, presence = Sites(registry), Keyring(store), MemoryPresence(store)
         board = Board(store, presence)
-        housekeeping = Housekeeping(store, sites, keyring, presence, board, clock, announce)
+        housekeeping = Housekeeping(
+            store, sites, keyring, presence, board, clock, announce, settings.keep_page_days
+        )
         await housekeeping.follow_changes()
         await keyring.load()
         await presence.open(sites, clock.now())
@@ -147,19 +149,19 @@ def _allow_open_files() -> None:
 
 
 async def _register(settings: Settings, registry: Registry, clock: Clock) -> None:
-    """Register the sites named by --site that are new."""
-    known = {site.domain for site in await registry.sites()}
+    """Register the sites named by --site that are new; one that was removed stays so."""
+    sites = await registry.sites()
     for domain in settings.site:
-        if domain not in known:
+        if not any(domain in (site.domain, *site.aliases) for site in sites):
             site = Site(id=0, domain=domain, time_zone=settings.time_zone)
-            await registry.add(site, clock.now().wall_ms)
-            known.add(domain)
+            with suppress(SiteError):
+                sites.append(await registry.add(site, clock.now().wall_ms))
 
 
 @asynccontextmanager
-async def opened_registry(store: Path) -> AsyncIterator[Registry]:
-    """The sites, for a command; beside a running service or without one."""
-    database = await Database.open(store, serving=False)
+async def opened_registry(store: Path, *, create: bool = False) -> AsyncIterator[Registry]:
+    """The sites, for a command; beside a running service or without one. Raises StoreError."""
+    database = await Database.open(store, serving=False, create=create)
     try:
         yield SqliteRegistry(database)
     finally:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
@@ -17,6 +18,7 @@ from statsvc.errors import SiteError
 from statsvc.model import DEFAULT_TIME_ZONE, PageTotals, Site
 from statsvc.ports import Registry
 from statsvc.service import opened_registry
+from statsvc.sites import refuse_shared_hosts
 
 Command = Callable[[argparse.Namespace, Registry, int], Awaitable[None]]
 LONGEST_SPAN_SECONDS = 24 * 3600
@@ -46,15 +48,21 @@ def add_to(commands: Any) -> None:
     subcommand("remove", _remove, "no longer count for a site or show it; its counts are kept")
 
     baseline = subcommand("baseline", _baseline, "set what the site's old counter showed, or undo that")
-    baseline.add_argument("--visits", type=_count, metavar="N", help="visits to begin from")
-    baseline.add_argument("--pageviews", type=_count, metavar="N", help="pageviews to begin from")
+    baseline.add_argument(
+        "--visits", type=_argument(_count), metavar="N", help="visits to begin from: 1055568 or 1.055.568"
+    )
+    baseline.add_argument("--pageviews", type=_argument(_count), metavar="N", help="pageviews to begin from")
     baseline.add_argument("--undo", action="store_true", help="go back to the baseline before")
     baseline.add_argument(
-        "--reason", metavar="TEXT", help="why; kept in the baseline's history", required=True
+        "--reason",
+        type=_argument(_text),
+        metavar="TEXT",
+        help="why; kept in the baseline's history",
+        required=True,
     )
 
     token = subcommand("token", _token, "make a token that may read a private site's totals, or revoke one")
-    token.add_argument("--note", metavar="TEXT", default="", help="who it is for")
+    token.add_argument("--note", type=_argument(_text), metavar="TEXT", default="", help="who it is for")
     token.add_argument("--revoke", type=int, metavar="ID", help="revoke this token (`site show` lists them)")
 
 
@@ -103,7 +111,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 
 async def _run(command: Command, given: argparse.Namespace) -> None:
     store = load(vars(given), os.environ, (STORE,))["store"]
-    async with opened_registry(store) as registry:
+    async with opened_registry(store, create=command is _add) as registry:
         await command(given, registry, SystemClock().now().wall_ms)
 
 
@@ -112,9 +120,14 @@ async def _add(given: argparse.Namespace, registry: Registry, now_ms: int) -> No
     if given.exist_ok and any(site.domain == given.domain for site in sites):
         print(f"{given.domain} is registered already")
         return
-    site = Site(id=0, domain=given.domain, **_given_settings(given))
-    _refuse_shared_hosts(site, sites)
-    _print_site(await registry.add(site, now_ms))
+    settings = _given_settings(given)
+    refuse_shared_hosts(Site(id=0, domain=given.domain, **settings), sites)
+    site = await registry.add(Site(id=0, domain=given.domain, **settings), now_ms, again=True)
+    if settings:  # one that comes back has the settings it had
+        site = msgspec.structs.replace(site, **settings)
+        refuse_shared_hosts(site, sites)
+        await registry.change(site)
+    _print_site(site)
 
 
 async def _list(_: argparse.Namespace, registry: Registry, __: int) -> None:
@@ -167,7 +180,7 @@ async def _show(given: argparse.Namespace, registry: Registry, _: int) -> None:
 async def _set(given: argparse.Namespace, registry: Registry, _: int) -> None:
     site = await _find(registry, given.domain)
     changed = msgspec.structs.replace(site, **_given_settings(given))
-    _refuse_shared_hosts(changed, await registry.sites())
+    refuse_shared_hosts(changed, await registry.sites())
     await registry.change(changed)
     _print_site(changed)
 
@@ -240,14 +253,6 @@ async def _refuse_totals_below_zero(registry: Registry, site: Site, base: PageTo
             )
 
 
-def _refuse_shared_hosts(site: Site, sites: Sequence[Site]) -> None:
-    for other in sites:
-        if other.domain != site.domain:
-            shared = {site.domain, *site.aliases} & {other.domain, *other.aliases}
-            if shared:
-                raise SiteError(f"{', '.join(sorted(shared))} belongs to the site {other.domain} already")
-
-
 def _given_settings(given: argparse.Namespace) -> dict[str, Any]:
     names = ("time_zone", "aliases", "window_seconds", "visit_gap_seconds", "public")
     settings = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
@@ -296,9 +301,16 @@ def _span(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    digits = text.replace(",", "").replace(".", "").replace("_", "")
-    if not digits.lstrip("-").isdecimal() or abs(int(digits)) > LARGEST_BASELINE:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number, such as 1055568 or 1.055.568, got {text!r}"
-        )
-    return int(digits)
+    # Grouped or not, but never a decimal: 1055568.00 from a spreadsheet is not a hundred million.
+    if not re.fullmatch(r"-?(\d{1,16}|\d{1,3}([.,_ ]\d{3}){1,5})", text, re.ASCII):
+        raise ValueError("expected a whole number, such as 1055568 or 1.055.568")
+    count = int(re.sub(r"[.,_ ]", "", text))
+    if abs(count) > LARGEST_BASELINE:
+        raise ValueError(f"expected a number of at most {LARGEST_BASELINE:,}")
+    return count
+
+
+def _text(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("expected a text of one line, without control characters")
+    return text

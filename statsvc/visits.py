@@ -22,7 +22,7 @@ class OpenVisit(NamedTuple):
     at: int
     """When the latest event was, in steady milliseconds."""
     paths: tuple[str, ...]
-    """The pages of this visit, each once; the last is where the latest event was."""
+    """The pages of this visit, each once, in order of their latest event."""
 
 
 class Visits:
@@ -133,19 +133,20 @@ class Visits:
         if page == last:
             return False
         trail = self._trails.setdefault(visitor, [last])
-        if new := page not in trail:
-            trail.append(page)
-            if len(trail) > LONGEST_TRAIL:
-                self._pages.release(trail.pop(0))
-        return new
+        known = page in trail
+        if known:
+            trail.remove(page)
+        trail.append(page)
+        if len(trail) > LONGEST_TRAIL:
+            self._pages.release(trail.pop(0))
+        return not known
 
     def _close(self, visitor: int, last: int) -> None:
         for page in self._trails.pop(visitor, (last,)):
             self._pages.release(page)
 
     def _describe(self, visitor: int, at: int, last: int) -> OpenVisit:
-        trail = self._trails.get(visitor, ())
-        pages = (*(page for page in trail if page != last), last)
+        pages = self._trails.get(visitor, (last,))
         return OpenVisit(visitor, at, tuple(self._pages.paths[page] for page in pages))
 
 

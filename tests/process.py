@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,19 +16,31 @@ CHROME = (
     " Chrome/140.0.0.0 Safari/537.36"
 )
 START_SECONDS = 20.0
+PROGRAM = (sys.executable, "-m", "statsvc")
 
 
 class Service:
     """Starts on free ports; `public` and `operations` are HOST:PORT. A context manager."""
 
-    def __init__(self, store: Path, *options: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        store: Path,
+        *options: str,
+        env: dict[str, str] | None = None,
+        program: Sequence[str] = PROGRAM,
+        cwd: Path | None = None,
+    ) -> None:
         self.store = store
         self.lines: list[dict[str, Any]] = []
         self.public = self.operations = ""
         arguments = ("--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", *options)
-        command = [sys.executable, "-m", "statsvc", "serve", "--store", f"sqlite://{store}", *arguments]
+        command = [*program, "serve", "--store", f"sqlite://{store}", *arguments]
         self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}
+            command,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
         )
         self._started = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -1,8 +1,10 @@
 import asyncio
+import gzip
 
 import orjson
 import pytest
 
+from statsvc.api import http
 from tests.process import CHROME
 
 EVENT = {"n": "pageview", "u": "https://hue.gov.vn/tin-tuc/1?utm=x#y", "d": "hue.gov.vn"}
@@ -128,6 +130,8 @@ async def test_another_hosts_page_is_dropped_and_told_the_totals(app):
         (b'{"n":' + b"9" * 5000 + b',"u":"https://hue.gov.vn/"}', ["name"]),
         (b'{"n":1e400,"u":"https://hue.gov.vn/"}', ["name"]),
         (b'{"n":"a","u":"https://hue.gov.vn/","p":[1]}', ["props"]),
+        (b'{"n":5.5,"u":"http://localhost/\xff"}', ["name", "url"]),
+        (b'{"n":5.5,"\xff":1}', ["body"]),
         (b'{"n":"a","u":"https://hue.gov.vn/","d":"' + b"a.vn," * 21 + b'"}', ["domain"]),
     ],
 )
@@ -263,3 +267,62 @@ async def test_a_trusted_proxy_tells_the_visitor(start):
         assert await visitors(app) == 1
     async with start(trusted_proxy="127.0.0.0/8,10.0.0.0/8") as app:
         assert await visitors(app) == 3
+
+
+async def test_an_empty_short_name_gives_way_to_the_long_one(app):
+    """For each field alike."""
+    await app.event(n="", name="pageview", u="", url="https://hue.gov.vn/", d="", domain="hue.gov.vn")
+    assert (await app.totals())["pageviews"]["total"] == 1
+
+
+async def test_a_compressed_body_is_not_unpacked(app):
+    """A bomb costs nothing: it is no JSON."""
+    bomb = gzip.compress(b"a" * 10_000_000)
+    headers = {"User-Agent": CHROME, "Content-Encoding": "gzip"}
+    async with app.session.post(f"{app.public}/api/event", data=bomb, headers=headers) as response:
+        assert response.status == 400
+        assert list((await response.json())["errors"]) == ["body"]
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(app, monkeypatch):
+    """408 with the time that was given, and the connection is closed."""
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
+    host, _, port = app.public.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /api/event HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"did not come within 0.05 seconds" in answer
+    writer.close()
+
+
+async def test_a_reader_who_leaves_is_no_fault(app, capsys):
+    """On a phone that loses its network: no log line, no error in the metrics."""
+    host, _, port = app.public.removeprefix("http://").rpartition(":")
+    for _ in range(5):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b'POST /api/event HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"n"')
+        await writer.drain()
+        writer.transport.abort()
+    await app.view("/")
+    async with app.session.get(f"{app.operations}/metrics") as response:
+        metrics = await response.text()
+    assert "statsvc_faults_total 0.0" in metrics
+    assert 'status="500"' not in metrics
+    out = capsys.readouterr()
+    assert "fault" not in out.out + out.err
+
+
+@pytest.mark.parametrize("header", ["Host", "Authorization", "User-Agent", "If-None-Match"])
+@pytest.mark.parametrize("path", ["/", "/api/totals?site=hue.gov.vn", "/counter.js"])
+async def test_headers_that_are_no_text_are_no_fault(app, path, header):
+    """Bytes that are no UTF-8 get an answer that is none of ours to blame."""
+    host, _, port = app.public.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    hosts = b"" if header == "Host" else b"Host: x\r\n"
+    writer.write(
+        b"GET %s HTTP/1.1\r\n%s%s: Bearer \xff\r\nConnection: close\r\n\r\n"
+        % (path.encode(), hosts, header.encode())
+    )
+    assert (await reader.read()).startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 304 "))
+    writer.close()

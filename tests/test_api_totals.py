@@ -50,6 +50,7 @@ async def test_an_etag_spares_the_body_while_numbers_are_the_same(app, clock):
         ("", 400, "site: is required"),
         ("site=x.vn", 404, "x.vn"),
         ("site=hue.gov.vn&" + "path=/&" * 101, 400, "at most 100"),
+        ("site=hue.gov.vn&path=tin-tuc", 400, "must begin with /"),
     ],
 )
 async def test_bad_questions_get_a_sentence(app, query, status, said):
@@ -122,3 +123,23 @@ async def test_totals_follow_the_calendar(app, clock):
     assert (totals["visits"]["this_year"], totals["visits"]["total"]) == (0, 1)
     assert totals["current"]["peak"]["visitors"] == 1
     assert totals["current"]["peak_today"] == {"visitors": 0, "at": None}
+
+
+async def test_a_hundred_long_paths_are_answered(app):
+    """Vietnamese paths are long in a URL: all of a list page's articles fit into one question."""
+    paths = [f"/thông-báo-về-việc-tổ-chức-hội-nghị-trực-tuyến-{n}" for n in range(100)]
+    await app.view(paths[99])
+    pages = (await app.totals("hue.gov.vn", *paths))["pages"]
+    assert len(pages) == 100
+    assert pages[paths[99]]["pageviews"] == 1
+
+
+@pytest.mark.parametrize("asked", ["*", 'W/"x", {etag}', "{strong}"])
+async def test_if_none_match_is_read_as_the_rfc_says(app, asked):
+    """Any of a list, any at all, and the weak comparison."""
+    url = f"{app.public}/api/totals?site=hue.gov.vn"
+    async with app.session.get(url) as response:
+        etag = response.headers["ETag"]
+    header = asked.format(etag=etag, strong=etag.removeprefix("W/"))
+    async with app.session.get(url, headers={"If-None-Match": header}) as response:
+        assert response.status == 304

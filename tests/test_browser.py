@@ -2,27 +2,39 @@
 
 import http.client
 import json
+import os
+import re
+import shutil
+import subprocess
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser import Portal, Reader, chromium
+from statsvc.assets.build import ASSETS, BUNDLER
+from tests.browser import (
+    BASE_PAGEVIEWS,
+    BASE_VISITS,
+    Portal,
+    Reader,
+    add_site,
+    chromium,
+    new_store,
+    origin,
+    script,
+    set_window,
+    show_page,
+    totals,
+)
 from tests.process import Service, command, eventually
 
-BASE_VISITS = 1_055_567
-BASE_PAGEVIEWS = 3_000_000
 BOX = """
     <b id="total" data-statsvc="visits.total">trước đây</b>
     <b id="now" data-statsvc="current.visitors">–</b>
 """
-HIDE = """state => {
-    Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
-    document.dispatchEvent(new Event("visibilitychange"));
-}"""
 PRERENDERING = """
     Object.defineProperty(document, "prerendering", { value: true, configurable: true });
 """
@@ -48,12 +60,7 @@ def reader(browser: Browser) -> Iterator[Reader]:
 
 @pytest.fixture(scope="module")
 def first_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the site portal.test, as its old counter left it."""
-    store: Path = tmp_path_factory.mktemp("first") / "stats.db"
-    command(store, "site", "add", "portal.test")
-    counts = ("--visits", str(BASE_VISITS), "--pageviews", str(BASE_PAGEVIEWS))
-    command(store, "site", "baseline", "portal.test", *counts, "--reason", "the old counter")
-    return store
+    return new_store(tmp_path_factory.mktemp("first") / "stats.db")
 
 
 @pytest.fixture
@@ -67,27 +74,6 @@ def store(first_store: Path, tmp_path: Path) -> Path:
 def service(store: Path) -> Iterator[Service]:
     with Service(store) as service:
         yield service
-
-
-def script(service: Service, domain: str = "portal.test") -> str:
-    """The line an editor pastes."""
-    return f'<script defer src="{origin(service)}/counter.js" data-domain="{domain}"></script>'
-
-
-def origin(service: Service) -> str:
-    return f"http://stats.test:{service.public.rpartition(':')[2]}"
-
-
-def totals(service: Service, path: str = "/") -> Any:
-    address = f"http://{service.public}/api/totals?site=portal.test&path={path}"
-    with urllib.request.urlopen(address) as answer:
-        return json.load(answer)
-
-
-def set_window(service: Service, seconds: int) -> None:
-    """A visitor is current for so long; returns when the service knows it."""
-    command(service.store, "site", "set", "portal.test", "--window", str(seconds))
-    eventually(lambda: totals(service)["current"]["window_seconds"] == seconds)
 
 
 def test_a_page_of_another_origin_is_counted_once_and_its_box_is_in_the_elements_language(
@@ -121,7 +107,7 @@ def test_an_element_that_names_no_number_keeps_what_it_shows(service, portal, re
     expect(reader.page.locator("#total")).to_have_text("1.055.568")
     expect(reader.page.locator("i")).to_have_text(["giữ nguyên"] * len(names))
     at = totals(service)["current"]["peak"]["at"]
-    day = f"{at[8:10]}/{at[5:7]}/{at[:4]}"
+    day = f"{int(at[8:10])}/{int(at[5:7])}/{at[:4]}"
     expect(reader.page.locator("time")).to_contain_text(day)
     assert reader.warnings == []
 
@@ -172,8 +158,8 @@ def test_a_reader_who_stays_is_current_until_the_page_is_closed(service, portal,
     """A visible page reports more often than the window is long, and its numbers are refreshed."""
     set_window(service, 3)
     reader.page.goto(portal.put("/", script(service) + BOX))
-    # One a second at the earliest, so the pageview has left the window with the last of these.
-    reader.wait_for_events(["pageview"] + ["engagement"] * 4)
+    # Each after a second at the earliest, so the pageview has left the window with the last of these.
+    reader.wait_for_events(["pageview"] + ["engagement"] * 3)
 
     after = totals(service)
     assert after["current"]["visitors"] == 1
@@ -192,7 +178,7 @@ def test_when_the_service_stops_the_page_keeps_its_numbers(service, portal, read
     expect(reader.page.locator("#total")).to_have_text("1.055.568")
     service.stop()
     known = len(reader.events)
-    while len(reader.events) < known + 3:
+    while len(reader.events) < known + 2:
         reader.page.wait_for_event("requestfailed")
     expect(reader.page.locator("#total")).to_have_text("1.055.568")
     assert len(reader.warnings) == 1
@@ -200,25 +186,39 @@ def test_when_the_service_stops_the_page_keeps_its_numbers(service, portal, read
 
 
 def test_a_page_opened_while_the_service_is_down_is_counted_when_it_is_back(service, portal, reader):
-    """The fallback stays meanwhile; the page's next report is its pageview."""
+    """It shows the last numbers this browser saw meanwhile; the page's next report is its pageview."""
     reader.page.clock.install()
-    reader.page.goto(portal.put("/", script(service) + BOX))
+    with reader.page.expect_response(lambda response: "/api/totals" in response.url):
+        reader.page.goto(portal.put("/", script(service) + BOX))
     expect(reader.page.locator("#total")).to_have_text("1.055.568")
     service.stop()
     # The script comes from the browser's cache.
     with reader.page.expect_event("requestfailed"):
         reader.page.goto(portal.put("/b", script(service) + BOX))
-    expect(reader.page.locator("#total")).to_have_text("trước đây")
+    expect(reader.page.locator("#total")).to_have_text("1.055.568")
     assert len(reader.warnings) == 1
+    assert reader.page.evaluate("localStorage.length + sessionStorage.length") == 0
+    with reader.page.expect_event("requestfailed", lambda request: "/hit.gif" in request.url):
+        reader.page.clock.run_for(1_000)
 
     with Service(service.store, "--listen", service.public) as back:
-        reader.page.clock.run_for(132_000)
-        expect(reader.page.locator("#total")).to_have_text("1.055.568")
+        reader.page.clock.run_for(133_000)
+        eventually(lambda: totals(back)["pageviews"]["total"] == BASE_PAGEVIEWS + 2)
         reader.wait_for_events(["pageview", "pageview", "pageview"])
-        assert totals(back)["pageviews"]["total"] == BASE_PAGEVIEWS + 2
-        reader.page.clock.run_for(132_000)
+        reader.page.clock.run_for(133_000)
         reader.wait_for_events(["pageview", "pageview", "pageview", "engagement"])
     assert len(reader.warnings) == 1
+    assert reader.errors == []
+
+
+def test_a_browser_that_never_saw_numbers_keeps_what_the_page_says(service, portal, reader):
+    """The service is away from the start; the script comes from the cache."""
+    reader.page.goto(portal.put("/", script(service)))
+    reader.wait_for_events(["pageview"])
+    service.stop()
+    with reader.page.expect_event("requestfailed"):
+        reader.page.goto(portal.put("/b", script(service) + BOX))
+    expect(reader.page.locator("#total")).to_have_text("trước đây")
     assert reader.errors == []
 
 
@@ -239,20 +239,20 @@ def test_a_hidden_page_reports_nothing_until_it_is_seen_again(service, portal, r
     reader.page.clock.install()
     reader.page.goto(portal.put("/", script(service) + BOX))
     expect(reader.page.locator("#now")).to_have_text("1")
-    reader.page.evaluate(HIDE, "hidden")
+    show_page(reader.page, "hidden")
     reader.page.clock.run_for(3_600_000)
     reader.wait_for_events(["pageview"])
 
-    reader.page.evaluate(HIDE, "visible")
+    show_page(reader.page, "visible")
     reader.page.clock.run_for(1)
     reader.wait_for_events(["pageview", "engagement"])
 
-    reader.page.evaluate(HIDE, "hidden")
+    show_page(reader.page, "hidden")
     reader.page.clock.run_for(60_000)
-    reader.page.evaluate(HIDE, "visible")
+    show_page(reader.page, "visible")
     reader.page.clock.run_for(59_000)
     reader.wait_for_events(["pageview", "engagement"])
-    reader.page.clock.run_for(14_000)
+    reader.page.clock.run_for(15_000)
     reader.wait_for_events(["pageview", "engagement", "engagement"])
 
 
@@ -282,6 +282,228 @@ def test_a_prerendered_page_is_counted_when_it_is_opened(service, portal, reader
     reader.page.evaluate("document.dispatchEvent(new Event('prerenderingchange'))")
     expect(reader.page.locator("#total")).to_have_text("1.055.568")
     reader.wait_for_events(["pageview"])
+
+
+def test_each_route_of_a_single_page_application_is_a_page(service, portal, reader):
+    """By path and query, forward and back; the same address again and a hash are no new page."""
+    portal.put("/app", script(service) + BOX)
+    reader.page.goto(portal.origin + "/app")
+    expect(reader.page.locator("#now")).to_have_text("1")
+    for route in ("/app/a", "/app/a", "/app/a#phan-2", "/app/a?trang=2"):
+        reader.page.evaluate("route => history.pushState({}, '', route)", route)
+    reader.page.evaluate("history.replaceState({}, '', '/app/b')")
+    reader.page.evaluate("location.hash = 'cuoi'")
+    reader.page.go_back()
+    reader.page.go_back()
+
+    addresses = ["/app", "/app/a", "/app/a", "/app/b", "/app/a"]
+    eventually(lambda: totals(service)["pageviews"]["total"] == BASE_PAGEVIEWS + len(addresses))
+    reader.wait_for_events(["pageview"] * len(addresses))
+    assert [event["u"] for event in reader.bodies] == [portal.origin + path for path in addresses]
+    assert totals(service, "/app/a")["pages"]["/app/a"]["pageviews"] == 3
+    assert reader.errors == []
+
+
+def test_a_page_counts_for_several_sites_in_one_request(service, portal, reader):
+    """`data-domain` is a list; elements show the first site's numbers; a site is counted by one script only."""
+    add_site(service, "xa.portal.test")
+    both = script(service, "xa.portal.test, portal.test")
+    portal.put("/", both + script(service) + BOX)
+    reader.page.goto(portal.origin.replace("portal.test", "xa.portal.test") + "/")
+    expect(reader.page.locator("#total")).to_have_text("1")
+    reader.wait_for_events(["pageview"])
+    assert totals(service)["pageviews"]["total"] == BASE_PAGEVIEWS + 1
+    assert totals(service, site="xa.portal.test")["pageviews"]["total"] == 1
+
+
+def test_two_scripts_count_for_a_site_each(service, portal, reader):
+    """A commune's template and its province's, say; elements show the first one's numbers."""
+    add_site(service, "xa.portal.test")
+    scripts = script(service, "xa.portal.test") + script(service)
+    portal.put("/", scripts + BOX + '<i data-statsvc-page="/"></i>')
+    reader.page.goto(portal.origin.replace("portal.test", "xa.portal.test") + "/")
+    expect(reader.page.locator("#total")).to_have_text("1")
+    expect(reader.page.locator("i")).to_have_text("1")
+    reader.wait_for_events(["pageview", "pageview"])
+    assert totals(service)["pageviews"]["total"] == BASE_PAGEVIEWS + 1
+    assert totals(service, site="xa.portal.test")["pageviews"]["total"] == 1
+
+
+@pytest.mark.parametrize(
+    ("canonical", "path"),
+    [("http://portal.test:PORT/tin-tuc/1", "/tin-tuc/1"), ("http://elsewhere.test/tin-tuc/1", "/amp/1")],
+)
+def test_the_canonical_link_names_the_page_when_the_editor_asks(service, portal, reader, canonical, path):
+    """`data-canonical`: one of another host is not believed."""
+    canonical = canonical.replace("PORT", portal.origin.rpartition(":")[2])
+    tag = script(service, attributes="data-canonical")
+    reader.page.goto(portal.put("/amp/1", tag + BOX, head=f'<link rel="canonical" href="{canonical}">'))
+    expect(reader.page.locator("#now")).to_have_text("1")
+    assert totals(service, path)["pages"][path]["pageviews"] == 1
+
+
+def test_where_a_policy_forbids_to_connect_the_pixel_counts(service, portal, reader):
+    """Images pass it; the reader stays current too, and what the page says stays."""
+    policy = f"default-src 'self'; script-src {origin(service)}; img-src {origin(service)} data:"
+    reader.page.clock.install()
+    reader.page.goto(portal.put("/a?b=1&c", script(service) + BOX, policy=policy))
+    reader.page.clock.run_for(1_000)
+    eventually(lambda: totals(service, "/a")["pages"]["/a"]["pageviews"] == 1)
+    expect(reader.page.locator("#total")).to_have_text("trước đây")
+    reader.page.clock.run_for(134_000)
+    eventually(lambda: sum("engagement" in asked for asked in reader.asked) == 1)
+    assert totals(service)["pageviews"]["total"] == BASE_PAGEVIEWS + 1
+    assert reader.events == []
+    assert len(reader.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("signal", "attributes", "is_counted"),
+    [
+        ("navigator.globalPrivacyControl = true", "data-respect-dnt", False),
+        ("navigator.doNotTrack = '1'", "data-respect-dnt", False),
+        ("navigator.doNotTrack = '1'", "", True),
+        ("navigator.nothing = 0", "data-respect-dnt", True),
+    ],
+)
+def test_privacy_signals_are_honoured_where_the_editor_says_so(
+    service, portal, reader, signal, attributes, is_counted
+):
+    """Such a reader isn't counted, and sees the numbers all the same."""
+    name, _, value = signal.partition(" = ")
+    name = name.removeprefix("navigator.")
+    reader.page.add_init_script(f"Object.defineProperty(navigator, '{name}', {{ value: {value} }})")
+    reader.page.goto(portal.put("/", script(service, attributes=attributes) + BOX))
+    expect(reader.page.locator("#total")).to_have_text("1.055.568" if is_counted else "1.055.567")
+    assert reader.events == (["pageview"] if is_counted else [])
+    assert totals(service)["pageviews"]["total"] == BASE_PAGEVIEWS + is_counted
+    assert reader.errors == []
+
+
+def test_an_editor_can_leave_out_their_own_reading(service, portal, reader):
+    """By a word in their own browser's storage, which the script only reads."""
+    reader.page.goto(portal.put("/nothing", "<p>no counter here</p>"))
+    reader.page.evaluate("localStorage.statsvc_ignore = 'true'")
+    reader.page.goto(portal.put("/", script(service) + BOX + '<i data-statsvc="page.pageviews">?</i>'))
+    expect(reader.page.locator("#total")).to_have_text("1.055.567")
+    expect(reader.page.locator("i")).to_have_text("0")
+    reader.page.evaluate("statsvc('Download')")
+    assert reader.events == []
+    assert reader.errors == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_local_addresses_are_counted_only_on_request(service, portal, browser, host):
+    """`data-count-local`; without it numbers are shown, and nothing is counted."""
+    add_site(service, "localhost", "--alias", "127.0.0.1")
+    for attributes, counted in (("", 0), ("data-count-local", 1)):
+        with Reader(browser) as reader:
+            portal.put("/", script(service, "localhost", attributes) + BOX)
+            reader.page.goto(portal.origin.replace("portal.test", host) + "/")
+            expect(reader.page.locator("#total")).to_have_text(str(counted))
+            assert totals(service, site="localhost")["pageviews"]["total"] == counted
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [
+        ("", True),
+        ("localhost", True),
+        ("portal.localhost", True),
+        ("127.0.0.1", True),
+        ("10.1.2.3", True),
+        ("192.168.0.7", True),
+        ("172.16.0.1", True),
+        ("172.31.255.1", True),
+        ("[::1]", True),
+        ("[fd00::7]", True),
+        ("may-chu", True),
+        ("172.32.0.1", False),
+        ("10.gov.vn", False),
+        ("192.168.gov.vn", False),
+        ("11.0.0.1", False),
+        ("hue.gov.vn", False),
+        ("localhost.vn", False),
+    ],
+)
+def test_what_a_local_address_is(reader, host, is_local):
+    """Files, names of one word, addresses of this machine and of private networks."""
+    source = (ASSETS / "counter" / "privacy.js").read_text()
+    pattern = source.partition("const LOCAL = ")[2].partition(";\n")[0]
+    assert reader.page.evaluate(f"host => {pattern}.test(host)", host) is is_local
+
+
+def test_a_page_sends_events_of_its_own(service, portal, reader):
+    """`statsvc(name)`: counted by its name, and no pageview."""
+    reader.page.goto(portal.put("/", script(service) + BOX))
+    expect(reader.page.locator("#now")).to_have_text("1")
+    reader.page.evaluate("statsvc('Download')")
+    reader.wait_for_events(["pageview", "Download"])
+    counted = 'statsvc_events_total{audience="human",name="custom",site="portal.test"} 1.0'
+    eventually(lambda: counted in metrics(service))
+    assert totals(service)["pageviews"]["total"] == BASE_PAGEVIEWS + 1
+
+
+TRACKERS = {
+    "plausible-tracker@0.3.9": """
+        import Plausible from "plausible-tracker";
+        const plausible = Plausible({ domain: "portal.test", apiHost: SERVICE });
+        plausible.enableAutoPageviews();
+        window.track = (name) => plausible.trackEvent(name);
+    """,
+    "@plausible-analytics/tracker@0.4.6": """
+        import { init, track } from "@plausible-analytics/tracker";
+        init({ domain: "portal.test", endpoint: SERVICE + "/api/event" });
+        window.track = (name) => track(name, {});
+    """,
+}
+
+
+@pytest.mark.parametrize("package", TRACKERS)
+def test_the_de_facto_standard_s_own_trackers_are_counted_right(service, portal, reader, tmp_path, package):
+    """A pageview, a route, an event of the page's own, and engagement when the page is left."""
+    bundle = bundled(tmp_path, package, TRACKERS[package].replace("SERVICE", json.dumps(origin(service))))
+    reader.page.clock.install()
+    reader.page.goto(portal.put("/a", f"<h1>Tin</h1><script>{bundle}</script>"))
+    reader.page.evaluate("history.pushState({}, '', '/b')")
+    reader.page.evaluate("track('Download')")
+    eventually(lambda: totals(service)["pageviews"]["total"] == BASE_PAGEVIEWS + 2)
+    assert totals(service, "/b")["pages"]["/b"] == {"visits": 1, "pageviews": 1, "current": 1}
+    assert totals(service)["visits"]["total"] == BASE_VISITS + 1
+    counted = 'statsvc_events_total{audience="human",name="custom",site="portal.test"} 1.0'
+    eventually(lambda: counted in metrics(service))
+    if package.startswith("@"):
+        reader.page.clock.run_for(5_000)
+        show_page(reader.page, "hidden")
+        engaged = re.compile(r'events_total{audience="human",name="engagement",site="portal.test"} [1-9]')
+        eventually(lambda: engaged.search(metrics(service)))
+    assert reader.errors == []
+
+
+def bundled(folder: Path, package: str, source: str) -> str:
+    """A script that has the package in it."""
+    if shutil.which("npm") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no npm on this machine")
+    (folder / "package.json").write_text("{}")
+    (folder / "page.js").write_text(source)
+    run = partial(subprocess.run, cwd=folder, check=True, capture_output=True, text=True)
+    run(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", package])
+    command = [
+        "npx",
+        "--yes",
+        "--loglevel=error",
+        BUNDLER,
+        "--bundle",
+        "--minify",
+        "--format=iife",
+        "page.js",
+    ]
+    return run(command).stdout.replace("</script", "<\\/script")
+
+
+def metrics(service: Service) -> str:
+    with urllib.request.urlopen(f"http://{service.operations}/metrics") as answer:
+        return answer.read().decode()
 
 
 def test_the_service_s_own_page_is_a_sample_portal_where_its_host_is_a_site(service, reader):

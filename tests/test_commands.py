@@ -29,7 +29,9 @@ def run(*arguments: str, status: int = 0) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["", "serve", "site", "site add", "site set", "site baseline", "site token"], ids=str
+    "arguments",
+    ["", "serve", "site", "site add", "site set", "site baseline", "site token", "backup", "check", "demo"],
+    ids=str,
 )
 def test_help_is_what_is_documented(arguments):
     """Every option with its meaning, default and environment variable."""
@@ -130,12 +132,18 @@ def test_what_makes_no_sense_gets_a_sentence(tmp_path, arguments, said):
         ("site add hue.gov.vn --window 0", "expected seconds, from 1 to 86,400"),
         ("site add https://hue.gov.vn", "expected a domain"),
         ("site baseline hue.gov.vn --visits many --reason x", "expected a whole number"),
+        ("site baseline hue.gov.vn --visits 1055568.00 --reason x", "expected a whole number"),
+        ("site baseline hue.gov.vn --visits 1.5 --reason x", "expected a whole number"),
+        ("site baseline hue.gov.vn --visits=--5 --reason x", "expected a whole number"),
+        ("site baseline hue.gov.vn --visits 9000000000000000 --reason x", "at most 1,000,000,000,000,000"),
+        ("site baseline hue.gov.vn --visits 5 --reason a\nb", "expected a text of one line"),
+        ("site add hue.gov.vn --time-zone localtime", "expected a name of the time zone database"),
         ("site baseline hue.gov.vn --visits 1", "--reason"),
     ],
 )
 def test_bad_arguments_are_told(tmp_path, arguments, said):
     """Status 2, with the value that came."""
-    assert said in command(tmp_path / "stats.db", *arguments.split(), status=2)
+    assert said in command(tmp_path / "stats.db", *arguments.split(" "), status=2)
 
 
 def test_commands_beside_a_running_service_show_within_a_second(tmp_path: Path):
@@ -168,3 +176,25 @@ def test_commands_beside_a_running_service_show_within_a_second(tmp_path: Path):
         command(store, "site", "remove", "hue.gov.vn")
         eventually(lambda: ask("/api/totals?site=hue.gov.vn") == {"status": 404}, 1.5)
         assert service.stop() == 0
+
+
+def test_a_private_site_comes_back_as_it_was(tmp_path: Path):
+    """Removed and added again: private, with its time zone and aliases; what is given anew is changed."""
+    store = tmp_path / "stats.db"
+    command(store, "site", "add", "hue.gov.vn", "--no-public", "--time-zone", "Asia/Tokyo", "--alias", "b.vn")
+    command(store, "site", "remove", "hue.gov.vn")
+    added = command(store, "site", "add", "hue.gov.vn", "--window", "60")
+    for line in ("public             no", "Asia/Tokyo", "b.vn", "window seconds     60"):
+        assert line in added
+
+
+def test_looking_makes_nothing(tmp_path: Path):
+    """A typo in --store is told, and leaves no empty store behind; looking at one writes nothing."""
+    missing = tmp_path / "typo" / "stats.db"
+    assert "there is no store at" in command(missing, "site", "list", status=1)
+    assert not missing.parent.exists()
+    store = tmp_path / "stats.db"
+    command(store, "site", "add", "hue.gov.vn")
+    before = store.read_bytes()
+    command(store, "site", "show", "hue.gov.vn")
+    assert store.read_bytes() == before

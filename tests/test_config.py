@@ -20,14 +20,14 @@ def test_every_option_has_an_environment_variable_and_the_option_wins():
     """STATSVC_ and the option's name; lists with commas."""
     environment = {
         "STATSVC_LISTEN": "[::1]:1",
-        "STATSVC_SITE": "a.vn, b.vn",
+        "STATSVC_SITE": "a.vn, b.vn,",
         "STATSVC_TRUSTED_PROXY": "10.0.0.1/8",
         "STATSVC_STORE": "sqlite:///e.db",
     }
     settings = load_settings({"store": "sqlite:///o.db", "site": None}, environment)
     assert settings.listen == Address("::1", 1)
     assert str(settings.listen) == "[::1]:1"
-    assert settings.site == ("a.vn", "b.vn")
+    assert settings.site == ("a.vn", "b.vn")  # an empty entry is none
     assert settings.trusted_proxy == (ip_network("10.0.0.0/8"),)
     assert settings.store == Path("/o.db")
     assert len({setting.variable for setting in SETTINGS}) == len(SETTINGS)
@@ -41,7 +41,7 @@ def test_bad_values_are_all_named_at_once():
             {"STATSVC_TRUSTED_PROXY": "10.0.0.0/8,everyone", "STATSVC_TIME_ZONE": "Hanoi"},
         )
     assert raised.value.problems == (
-        "--listen: expected HOST:PORT, for example 0.0.0.0:8080, got '8080'",
+        "--listen: expected HOST:PORT, for example 0.0.0.0:8080 or [::]:8080, got '8080'",
         "--store: expected sqlite:///PATH, for example sqlite:///var/lib/statsvc/stats.db, got 'mysql://x'",
         "--site: expected a domain such as hue.gov.vn, without scheme, port or path, got 'https://a.vn/'",
         "STATSVC_TIME_ZONE: expected a name of the time zone database, such as Asia/Ho_Chi_Minh or UTC, got 'Hanoi'",

@@ -9,12 +9,17 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from statsvc.config import SETTINGS
-from statsvc.model import DropReason
+from statsvc.languages import labels, rows
+from statsvc.model import DropReason, Site
+from statsvc.snippet_command import EXAMPLE_URL, lines
 from tests.process import CHROME
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+EMBED = {name: (ROOT / "docs" / name).read_text() for name in ("embed.md", "embed.vi.md")}
+COUNTER = ROOT / "statsvc" / "assets" / "counter"
 METRICS = (ROOT / "docs" / "metrics.md").read_text()
+OPERATE = (ROOT / "docs" / "operate.md").read_text()
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
@@ -54,7 +59,8 @@ async def test_every_route_is_documented(app):
     """And every route that is documented answers."""
     documented = set(re.findall(r"`(?:GET|POST) (/[^`?]*)", README))
     assert documented == {
-        *("/api/event", "/hit.gif", "/api/totals", "/counter.js", "/", "/metrics", "/-/healthy", "/-/ready")
+        *("/api/event", "/hit.gif", "/api/totals", "/api/stream", "/badge.svg", "/box", "/counter.js", "/"),
+        *("/metrics", "/-/healthy", "/-/ready"),
     }
     for path in documented:
         statuses = set()
@@ -116,7 +122,7 @@ def test_every_make_target_in_the_readme_exists():
 def test_every_command_in_the_readme_is_understood():
     """`statsvc …` lines name commands and options that exist."""
     helps = {path.stem: path.read_text() for path in (Path(__file__).parent / "goldens").glob("help*.txt")}
-    for line in re.findall(r"^    statsvc (.*)", README, re.MULTILINE):
+    for line in re.findall(r"^    statsvc (.*)", README + OPERATE, re.MULTILINE):
         words = re.sub(r"\s{2,}\(.*|\"[^\"]*\"", "", line).replace("[", " ").replace("]", " ").split()
         command = words[: 2 if words[0] == "site" else 1]
         known = helps.get(
@@ -125,3 +131,39 @@ def test_every_command_in_the_readme_is_understood():
         assert command[-1] in known
         for option in (word for word in words if word.startswith("--")):
             assert option in known, f"{' '.join(command)} has no {option}"
+
+
+@pytest.mark.parametrize("name", EMBED)
+def test_editors_read_all_that_the_box_takes(name):
+    """Rows, the script's attributes, colours and parts, as they are in the sources; in both languages."""
+    text = EMBED[name]
+    sources = {path.name: path.read_text() for path in COUNTER.iterdir()}
+    options = set(re.findall(r"options\.(\w+)", "".join(sources.values())))
+    attributes = {"data-" + re.sub("[A-Z]", lambda letter: "-" + letter[0].lower(), name) for name in options}
+    assert "data-domain" in attributes
+    colours = set(re.findall(r"--statsvc-\w+", sources["box.css"]))
+    assert len(colours) >= 4
+    for word in (*rows(), *attributes, *colours, *labels()):
+        assert re.search(rf"(?<![\w-]){word}(?![\w-])", text), f"{name} says nothing of {word}"
+
+
+def test_both_languages_say_the_same():
+    """The same headings, tables and examples, in the same order."""
+
+    def shape(text: str) -> list[str]:
+        lines = [line for line in text.splitlines() if line.startswith(("#", "|", "```"))]
+        return [line.split()[0] if line.startswith(("#", "```")) else line.split("|")[1] for line in lines]
+
+    english, vietnamese = (
+        [part if part.startswith(("#", "```")) else "|" for part in shape(text)] for text in EMBED.values()
+    )
+    assert english == vietnamese
+
+
+@pytest.mark.parametrize("name", EMBED)
+def test_the_lines_editors_paste_are_those_of_the_program(name):
+    """What `statsvc snippet` prints stands in the docs as well."""
+    site = Site(id=1, domain="hue.gov.vn")
+    script, _, noscript, iframe, _ = re.findall(r"^  (<.*>)$", lines(site, EXAMPLE_URL, "vi"), re.MULTILINE)
+    for line in (script, noscript, iframe):
+        assert line in EMBED[name]

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,9 +11,13 @@ from statsvc.calendar import neighbour
 from statsvc.housekeeping import Housekeeping
 from statsvc.keyring import Keyring
 from statsvc.model import Site
+from statsvc.ports import Batch
 from statsvc.presence.memory import MemoryPresence
 from statsvc.sites import Sites
 from statsvc.stores.sqlite import Database, SqliteRegistry
+from statsvc.stores.sqlite.database import BUSY_TIMEOUT_SECONDS
+from statsvc.stores.sqlite.snapshot import snapshot
+from statsvc.tally import Tally
 from tests.facts import NOON_MS
 from tests.test_log import Listener
 
@@ -39,6 +44,17 @@ async def test_secrets_are_destroyed_after_two_days(care, clock, database: Datab
     assert [care.keyring.known(site, day) for day in days] == [*secrets[:2], None, None]
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert [secret in files for secret in secrets] == [True, True, False, False]
+
+
+async def test_secrets_are_destroyed_also_when_the_last_site_is_gone(care, clock, registry, store):
+    """Nothing outlives its two days for want of a site."""
+    (site,) = care.sites
+    await care.keyring.fetch(site, TODAY)
+    await registry.remove(site, NOON_MS)
+    await care.sites.load()
+    clock.advance(5 * 86_400)
+    await care.tidy()
+    assert await store.secrets() == {}
 
 
 async def test_a_change_by_another_process_is_followed(care, tmp_path: Path):
@@ -76,3 +92,39 @@ async def test_a_cancelled_transaction_is_undone(database: Database):
             await task
         await database.write("UPDATE probe SET probes = 0")
         assert not database._writer.in_transaction
+
+
+async def test_days_of_pages_are_kept_as_long_as_the_operator_wants(
+    store, registry, clock, database: Database
+):
+    """For ever, or for so many days before today; more than one step's rows go in steps."""
+    await registry.add(Site(id=0, domain="hue.gov.vn", time_zone="Asia/Ho_Chi_Minh"), NOON_MS)
+    sites, keyring, presence = Sites(registry), Keyring(store), MemoryPresence(store)
+    await sites.load()
+    days = [neighbour(TODAY, -ago) for ago in range(6)]
+    for place, day in enumerate(days):
+        pages = {(1, day, f"/{number}"): [1, 1] for number in range(3000)}
+        await store.commit(Batch(place, NOON_MS, Tally(pages=pages), b""))
+
+    async def kept(keep_page_days: int | None) -> list[str]:
+        parts = (store, sites, keyring, presence, Board(store, presence), clock, Announcer([]))
+        await Housekeeping(*parts, keep_page_days).tidy()
+        return [day for (day,) in await database.read("SELECT DISTINCT day FROM page_days ORDER BY day DESC")]
+
+    assert await kept(None) == days
+    assert await kept(2) == days[:3]
+    assert await kept(5) == days[:3]
+    assert await database.read("SELECT * FROM let_go") == [("page_days", days[2])]
+    assert await database.read("SELECT sum(pageviews) FROM pages") == [(6 * 3000,)]
+
+
+async def test_a_reader_in_the_way_holds_nobody_up(care, database: Database, tmp_path: Path):
+    """While a backup reads, destroyed secrets stay in the log; no commit waits for it, and the next time they go."""
+    (site,) = care.sites
+    old = await care.keyring.fetch(site, neighbour(TODAY, -3))
+    with snapshot(tmp_path / "stats.db"):
+        began = time.monotonic()
+        await care.tidy()
+        assert time.monotonic() - began < BUSY_TIMEOUT_SECONDS / 2
+    await care.tidy()
+    assert old not in b"".join(path.read_bytes() for path in tmp_path.iterdir())

@@ -10,13 +10,13 @@ PACKAGE = ROOT / "statsvc"
 EDGE = 4
 
 ROWS: dict[int, list[str]] = {
-    0: ["errors", "model", "calendar", "window", "address", "announcements"],
-    1: ["visits", "visitor", "bots", "rules", "tally", "totals"],
+    0: ["errors", "model", "calendar", "window", "address", "languages", "announcements"],
+    1: ["visits", "visitor", "bots", "rules", "tally", "totals", "demo_day", "picture"],
     2: ["ports"],
-    3: ["config", "clock", "sites", "keyring", "board", "ingest", "collector", "housekeeping"],
+    3: ["config", "clock", "sites", "keyring", "board", "cardinality", "ingest", "collector", "housekeeping"],
     EDGE: ["stores", "presence", "api", "metrics", "log"],
     5: ["service"],
-    6: ["cli", "site_commands", "__main__"],
+    6: ["cli", "site_commands", "snippet_command", "care_commands", "demo_command", "progress", "__main__"],
 }
 ROW = {room: row for row, rooms in ROWS.items() for room in rooms}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -94,12 +94,16 @@ def test_every_module_has_its_tests():
         "api/listener": "test_stop.py",
         "api/reading": "test_api_totals.py",
         "api/stream": "test_stream.py",
+        "api/badge": "test_badge.py",
+        "api/box": "test_box_page.py",
+        "snippet_command": "test_snippet.py",
         "api/operations": "test_api_operations.py",
         "api/pages": "test_browser.py",
         "api/wire": "test_api_events.py",
         "api/http": "test_api_events.py",
         "api/routes": "test_api_events.py",
         "cli": "test_commands.py",
+        "assets/build": "test_assets.py",
         "site_commands": "test_commands.py",
         "__main__": "test_commands.py",
         "clock": "test_service.py",

@@ -6,14 +6,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from statsvc.announcements import ClockStepped, CommitFailed, Committed, Dropped, Fault, Rejected
+from statsvc.announcements import Capped, ClockStepped, CommitFailed, Committed, Dropped, Fault, Rejected
 from statsvc.metrics.announced import AnnouncedMetrics
 from statsvc.model import DropReason, Site
 from tests.facts import NOON_MS, FakeClock
 from tests.golden import equals_golden
 
 BOUNDED_LABELS = {
-    *("site", "name", "audience", "reason", "status", "le", "version", "period", "route", "method")
+    *("site", "name", "audience", "reason", "status", "le", "version", "period", "route", "method", "what")
 }
 
 
@@ -44,6 +44,7 @@ def test_metrics_are_what_is_documented():
         CommitFailed(events=3, error="the disk said no", given_up=False),
         CommitFailed(events=3, error="the disk said no", given_up=True),
         Dropped("hue.gov.vn", DropReason.BOT),
+        Capped("hue.gov.vn", "path"),
         Rejected(400),
         ClockStepped(-3600),
         Fault("here", "ValueError: x", "Traceback"),

@@ -62,7 +62,10 @@ async def test_a_stop_under_load_keeps_what_was_acknowledged(store: Path, number
 
 
 async def test_a_stop_answers_every_request_under_way(store: Path) -> None:
-    """Events that wait for their commit when the stop comes are committed, and each gets its whole answer."""
+    """Events that wait for their commit when the stop comes are committed, and each gets its whole answer.
+
+    Each answer tells that the connection ends: else the next event would be lost in it.
+    """
     ledger = Ledger()
     with Service(store) as service:
         async with loading(service.public, ledger) as load:
@@ -77,24 +80,8 @@ async def test_a_stop_answers_every_request_under_way(store: Path) -> None:
                     await _until_nobody_listens(service)
         assert service.process.wait(10) == 0
     assert len(ledger.acknowledged()) == len(ledger.sent) == 1 + len(PEOPLE)
-    assert Books.read(store).pageviews == 1 + len(PEOPLE)
-
-
-async def test_an_answer_while_stopping_tells_that_the_connection_ends(store: Path) -> None:
-    """Else the client sends its next event into a connection that is being closed, and it is lost."""
-    ledger = Ledger()
-    with Service(store) as service:
-        async with loading(service.public, ledger) as load:
-            await load.send(SITE, 0)
-            async with asyncio.TaskGroup() as tasks:
-                with no_commit_ends(store):
-                    for visitor in PEOPLE:
-                        tasks.create_task(load.send(SITE, visitor))
-                    await load.until_all_wait(service.operations)
-                    service.process.terminate()
-                    await _until_nobody_listens(service)
-        assert service.process.wait(10) == 0
     assert [event.connection for event in ledger.acknowledged()[1:]] == ["close"] * len(PEOPLE)
+    assert Books.read(store).pageviews == 1 + len(PEOPLE)
 
 
 async def test_a_body_that_does_not_come_holds_up_a_stop_for_seconds_only(store: Path) -> None:
@@ -139,6 +126,31 @@ def test_a_second_server_on_one_file_is_refused(store: Path) -> None:
         first.kill()
     with Service(store) as third:
         assert third.stop() == 0
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+def test_a_second_name_is_no_second_file(store: Path, link: str) -> None:
+    """Through a link it is the same file, and refused too."""
+    other = store.with_name("link.db")
+    with Service(store) as first:
+        if link == "symbolic":
+            other.symlink_to(store)
+            assert f"{store} is being served by another statsvc" in refusal(other)
+        else:
+            other.hardlink_to(store)
+            assert "has 2 names (hard links)" in refusal(other)
+            other.unlink()
+        assert first.stop() == 0
+
+
+def test_a_file_that_was_moved_away_is_unhealthy(store: Path) -> None:
+    """What is counted into a file that nobody finds again is no count."""
+    with Service(store) as service:
+        assert " 200 OK" in _get(service.operations, "/-/healthy")
+        store.rename(store.with_name("elsewhere.db"))
+        said = _get(service.operations, "/-/healthy")
+        assert " 503 " in said
+        assert "has been moved or removed" in said
 
 
 def test_what_never_started_does_not_log_that_it_stopped(store: Path) -> None:

@@ -202,7 +202,9 @@ async def test_sites_are_added_changed_removed_and_come_back(opened):
     assert await registry.sites() == [changed]
     await registry.remove(changed, NOON_MS)
     assert await registry.sites() == []
-    assert (await registry.add(Site(id=0, domain="hue.gov.vn"), NOON_MS)).id == site.id
+    with pytest.raises(SiteError, match="has been removed"):
+        await registry.add(Site(id=0, domain="hue.gov.vn"), NOON_MS)
+    assert await registry.add(Site(id=0, domain="hue.gov.vn"), NOON_MS, again=True) == changed
 
 
 async def test_the_newest_baseline_that_is_not_undone_holds(opened):
@@ -249,3 +251,16 @@ async def test_reading_totals_reads_no_more_with_history(opened):
     history = await opened.store.history(1, "2026-01-01", TODAY)
     assert history.total == PageTotals(121, 121)
     assert len(history.days) == 11
+
+
+async def test_days_of_pages_are_let_go_and_nothing_else(opened):
+    """Counts of pages by day go, for every site; their all-time totals and the sites' days stay."""
+    await opened.registry.add(Site(id=0, domain="hue.gov.vn"), NOON_MS)
+    await opened.store.commit(batch(1, a_tally(day="2026-11-20")))
+    await opened.store.commit(batch(2, a_tally(day=TODAY)))
+    await opened.store.let_go_of_page_days("2026-11-22")
+    await opened.store.let_go_of_page_days("2026-11-21")
+    assert await opened.store.pages([(1, "/a")]) == {(1, "/a"): PageTotals(2, 4)}
+    history = await opened.store.history(1, "2026-01-01", TODAY)
+    assert history.total == PageTotals(2, 4)
+    assert set(history.days) == {"2026-11-20", TODAY}

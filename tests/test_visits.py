@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from statsvc.model import Identity
@@ -56,6 +56,7 @@ def test_visits_and_current_visitors_are_as_defined(events, settings):
 
 
 @given(EVENTS)
+@example([(1, "/b", 0), (1, "/", 0), (1, "/b", 0), (1, "/a", 0), (1, "/", 0), (1, "/a", 0)])
 def test_a_restart_knows_every_open_visit(events):
     """Visits that were described and restored go on exactly as those that never stopped."""
     visits, now = Visits(WINDOW, GAP), 1000

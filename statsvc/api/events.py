@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from statsvc.address import Network
-from statsvc.api.http import sender_of
+from statsvc.api.http import read_body, sender_of
 from statsvc.api.wire import decode_event, event_of_query
 from statsvc.collector import Collected, Collector
 
@@ -21,20 +21,21 @@ class EventRoutes:
 
     async def post(self, request: web.Request) -> web.Response:
         """Records the event in the body; answers with the totals."""
-        event = decode_event(await request.read())
+        event = decode_event(await read_body(request))
         collected = await self._collector.collect(event, sender_of(request, self._trusted_proxies))
         return web.Response(
-            status=202, body=collected.answer, content_type="application/json", headers=_headers(collected)
+            status=202, body=collected.answer, content_type="application/json", headers=headers_of(collected)
         )
 
     async def pixel(self, request: web.Request) -> web.Response:
         """Records the page named in the query; answers with a transparent GIF."""
         event = event_of_query(request.query)
         collected = await self._collector.collect(event, sender_of(request, self._trusted_proxies))
-        return web.Response(body=PIXEL, content_type="image/gif", headers=_headers(collected))
+        return web.Response(body=PIXEL, content_type="image/gif", headers=headers_of(collected))
 
 
-def _headers(collected: Collected) -> dict[str, str]:
+def headers_of(collected: Collected) -> dict[str, str]:
+    """For an answer to an event: why it is not counted, where it is not."""
     if not collected.dropped:
         return NEVER_CACHED
     reasons = ", ".join(dict.fromkeys(collected.dropped))

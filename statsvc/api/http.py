@@ -31,6 +31,8 @@ PREFLIGHT_HEADERS = {
     "Access-Control-Max-Age": "86400",
 }
 RETRY_AFTER_STORE_ERROR_SECONDS = 5
+BODY_SECONDS = 10.0
+"""How long a body may take to come: an event is a few hundred bytes."""
 
 
 def common_headers(stopping: asyncio.Event) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
@@ -50,6 +52,12 @@ async def preflight(_: web.Request) -> web.Response:
     return web.Response(status=204, headers=PREFLIGHT_HEADERS)
 
 
+async def read_body(request: web.Request) -> bytes:
+    """Raises HTTPRequestEntityTooLarge or TimeoutError."""
+    async with asyncio.timeout(BODY_SECONDS):
+        return await request.read()
+
+
 def json_error(
     status: int, sentence: str, headers: Mapping[str, str] | None = None, **more: Any
 ) -> web.Response:
@@ -66,6 +74,8 @@ def answering(announce: Announcer, observe: Observe) -> Any:
         response: web.StreamResponse
         try:
             response = await handler(request)
+        except ConnectionResetError:
+            raise  # the reader has left while sending: there is nobody to answer, and nothing is wrong here
         except Exception as exc:  # noqa: BLE001 - whatever it is, the caller gets an answer
             response = _error(request, exc)
             if response.status >= 500 and not isinstance(exc, Unavailable | StoreError):
@@ -97,6 +107,10 @@ def _error(request: web.Request, exc: Exception) -> web.Response:
         case web.HTTPRequestEntityTooLarge():
             limit = request.client_max_size
             return json_error(413, f"the body is larger than the {limit:,} bytes that are taken")
+        case TimeoutError():
+            response = json_error(408, f"the body did not come within {BODY_SECONDS:g} seconds")
+            response.force_close()
+            return response
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(exc.allowed_methods))
             sentence = f"{request.method} is not answered here; these are: {allowed}"

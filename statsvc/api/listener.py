@@ -9,6 +9,7 @@ from statsvc.config import Address
 from statsvc.errors import ConfigError
 
 KEEPALIVE_SECONDS = 75.0
+LONGEST_LINE_BYTES = 64 * 1024
 ANSWERING_SECONDS = 5.0
 """How long a stop waits for answers under way."""
 DRAIN_SECONDS = 0.25
@@ -24,6 +25,10 @@ class Listener:
             handle_signals=False,
             keepalive_timeout=KEEPALIVE_SECONDS,
             shutdown_timeout=ANSWERING_SECONDS,
+            # A hundred paths in other scripts than Latin are ten kilobytes of query.
+            max_line_size=LONGEST_LINE_BYTES,
+            # Nobody compresses a few hundred bytes; unpacking what a stranger sends costs seconds.
+            auto_decompress=False,
         )
 
     async def open(self, address: Address) -> Address:
@@ -32,7 +37,8 @@ class Listener:
         try:
             await web.TCPSite(self._runner, address.host, address.port, backlog=1024).start()
         except OSError as exc:
-            reason = os.strerror(exc.errno) if exc.errno else exc
+            # asyncio's own sentence for a port in use names the address twice.
+            reason = os.strerror(exc.errno) if exc.errno is not None and exc.errno > 0 else exc.strerror
             raise ConfigError([f"can't listen on {address}: {reason}"]) from exc
         host, port, *_ = self._runner.addresses[0]
         return Address(host, port)

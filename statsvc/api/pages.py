@@ -17,6 +17,7 @@ from statsvc.ports import Clock
 from statsvc.sites import Sites
 
 SCRIPT_MAX_AGE_SECONDS = 3600
+SCRIPT_STALE_SECONDS = 7 * 24 * 3600
 INDEX_PATH = "/"
 
 
@@ -36,7 +37,10 @@ class PageRoutes:
     async def script(self, request: web.Request) -> web.Response:
         headers = {
             hdrs.ETAG: self._script_etag,
-            hdrs.CACHE_CONTROL: f"public, max-age={SCRIPT_MAX_AGE_SECONDS}",
+            # The stale one serves pages through an outage: it shows the last numbers.
+            hdrs.CACHE_CONTROL: (
+                f"public, max-age={SCRIPT_MAX_AGE_SECONDS}, stale-while-revalidate={SCRIPT_STALE_SECONDS}"
+            ),
         }
         if self._script_etag in request.headers.get(hdrs.IF_NONE_MATCH, ""):
             return web.Response(status=304, headers=headers)
@@ -62,7 +66,7 @@ class PageRoutes:
             style=self._style,
             sample=sample,
             sites=self._html["sites" if cards else "no_sites"].substitute(cards="".join(cards)),
-            script=_tag("/counter.js", own) if own else "",
+            script=_tag("/counter.js", own, " data-count-local") if own else "",
         )
         return web.Response(text=page, content_type="text/html", headers=self._index_headers)
 
@@ -94,11 +98,12 @@ def _line(request: web.Request, site: Site) -> str:
     says it is the only one who is told.
     """
     scheme = "https" if request.headers.get(hdrs.X_FORWARDED_PROTO) == "https" else request.scheme
-    return _tag(f"{scheme}://{request.host}/counter.js", site)
+    host = request.host.encode(errors="replace").decode()
+    return _tag(f"{scheme}://{host}/counter.js", site)
 
 
-def _tag(address: str, site: Site) -> str:
-    return f'<script defer src="{escape(address)}" data-domain="{escape(site.domain)}"></script>'
+def _tag(address: str, site: Site, more: str = "") -> str:
+    return f'<script defer src="{escape(address)}" data-domain="{escape(site.domain)}"{more}></script>'
 
 
 def _numbers(totals: Mapping[str, Any], written: Callable[[int], str]) -> dict[str, str]:

@@ -45,7 +45,7 @@ class Reading:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        return await self._registry.token_site(sha256(token.strip().encode()).digest())
+        return await self._registry.token_site(sha256(token.strip().encode(errors="replace")).digest())
 
 
 def numbers(totals: bytes, now: Moment) -> bytes:
@@ -66,4 +66,6 @@ def cache_headers(site: Site, etag: str) -> dict[str, str]:
 
 def is_known(request: web.Request, etag: str) -> bool:
     """Whether the caller has this answer already."""
-    return etag in request.headers.get(hdrs.IF_NONE_MATCH, "")
+    asked = request.headers.get(hdrs.IF_NONE_MATCH, "")
+    # RFC 9110: `*` is any answer there is, and a weak comparison doesn't look at the W/.
+    return asked.strip() == "*" or etag.removeprefix("W/") in asked

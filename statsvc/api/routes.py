@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from statsvc.address import Network
 from statsvc.announcements import Announcer
+from statsvc.api.badge import BadgeRoutes
+from statsvc.api.box import Boxes, BoxRoutes
 from statsvc.api.events import EventRoutes
 from statsvc.api.http import Observe, answering, common_headers, preflight
 from statsvc.api.operations import OperationsRoutes
@@ -54,6 +56,9 @@ def public_app(parts: Parts) -> web.Application:
     app[STREAMS] = streams
     app.on_startup.append(streams.start)
     app.on_shutdown.append(streams.stop)
+    boxes = Boxes(parts.board, parts.clock)
+    badge = BadgeRoutes(reading, boxes, parts.collector, parts.trusted_proxies)
+    box = BoxRoutes(reading, boxes)
     pages = PageRoutes(parts.sites, parts.board, parts.clock)
     app.add_routes(
         [
@@ -61,6 +66,8 @@ def public_app(parts: Parts) -> web.Application:
             web.get("/hit.gif", events.pixel, allow_head=False),
             web.get("/api/totals", totals.get),
             web.get("/api/stream", streams.get, allow_head=False),
+            web.get("/badge.svg", badge.get),
+            web.get("/box", box.get),
             web.get("/counter.js", pages.script),
             web.get("/", pages.index),
         ]

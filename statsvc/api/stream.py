@@ -156,6 +156,12 @@ class Streams:
 
     async def look(self) -> None:
         """Tell the readers of each site whose numbers have changed, if it is time to."""
+        if not self._channels:
+            return
+        # While a batch commits, its visitors are current already, and its visits not yet counted.
+        async with self._board.between_commits:
+            pass
+        due = []
         sites = {site.id: site for site in self._sites if site.public}
         for site_id, channel in list(self._channels.items()):
             site = sites.get(site_id)
@@ -167,7 +173,9 @@ class Streams:
                     reader.ended.set()
             message = await self._due(site, channel, self._clock.now())
             if message:
-                await self._broadcast(channel, message)
+                due.append((channel, message))
+        for channel, message in due:
+            await self._broadcast(channel, message)
 
     async def _due(self, site: Site, channel: _Channel, now: Moment) -> bytes:
         """What the site's readers are to be sent now, if anything."""

@@ -21,6 +21,8 @@ class TotalsRoutes:
         paths = request.query.getall("path", [])
         if len(paths) > MOST_PATHS:
             raise InvalidEvent({"path": [f"is given {len(paths)} times, at most {MOST_PATHS} are answered"]})
+        if wrong := next((path for path in paths if not path.startswith("/")), None):
+            raise InvalidEvent({"path": [f"must begin with /, as in a URL, got {wrong[:200]!r}"]})
         site = await self._reading.site(request)
         now = self._clock.now()
         body = await self._board.answer(site, {path: normal_path(path) for path in paths}, now)

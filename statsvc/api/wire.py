@@ -14,12 +14,10 @@ from statsvc.model import Event
 from statsvc.tally import PAGEVIEW
 
 LONGEST_NAME = 120
-LONGEST_URL = 2000
 LONGEST_DOMAINS = 2000
 MOST_DOMAINS = 20
 
 _Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-_Url = Annotated[str, msgspec.Meta(max_length=LONGEST_URL)]
 _Domains = Annotated[str, msgspec.Meta(max_length=LONGEST_DOMAINS)]
 _Props = dict[str, Any] | str
 
@@ -32,8 +30,8 @@ class _Wire(msgspec.Struct, gc=False):
 
     n: _Name | None = None
     name: _Name | None = None
-    u: _Url | None = None
-    url: _Url | None = None
+    u: str | None = None
+    url: str | None = None
     d: _Domains | None = None
     domain: _Domains | None = None
     r: str | None = None
@@ -52,11 +50,11 @@ def decode_event(body: bytes) -> Event:
         wire = _decode(body)
     except msgspec.ValidationError:
         raise InvalidEvent(_wrong_fields(body)) from None
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         said = "is empty" if not body.strip() else f"is not JSON: {exc}"
         raise InvalidEvent({"body": [f"{said}; a JSON object was expected"]}) from None
     return _event(
-        name=wire.name if wire.n is None else wire.n,
+        name=wire.name if wire.n in {None, ""} else wire.n,
         url=wire.u or wire.url,
         domains=wire.d or wire.domain,
     )
@@ -87,14 +85,14 @@ def _wrong_fields(body: bytes) -> dict[str, list[str]]:
     """What is wrong with a body that is JSON but no event."""
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {"body": ["is not a JSON object"]}
     wrong: dict[str, list[str]] = {}
     for key in _Wire.__struct_fields__:
         if key in fields:
             try:
                 _decode(b'{"%b":%b}' % (key.encode(), fields[key]))
-            except msgspec.ValidationError as exc:
+            except (msgspec.DecodeError, UnicodeDecodeError) as exc:
                 said = str(exc).partition(" - at")[0].replace(" | null", "")
                 wrong.setdefault(_LONG_NAMES.get(key, key), []).append(said[:1].lower() + said[1:])
     for short, long in (("n", "name"), ("u", "url")):

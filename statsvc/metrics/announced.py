@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from statsvc.announcements import (
     Announcement,
+    Capped,
     ClockStepped,
     CommitFailed,
     Committed,
@@ -32,6 +33,12 @@ class AnnouncedMetrics:
             "statsvc_events_dropped",
             "Events that are not among a site's human numbers, by site and reason.",
             ["site", "reason"],
+            registry=registry,
+        )
+        self._capped = Counter(
+            "statsvc_events_capped",
+            "Events counted under (other), because their path or name was one too many for the site's day.",
+            ["site", "what"],
             registry=registry,
         )
         self._rejected = Counter(
@@ -90,6 +97,8 @@ class AnnouncedMetrics:
                     self._given_up.inc(announcement.events)
             case Dropped():
                 self._dropped.labels(announcement.site, announcement.reason).inc()
+            case Capped():
+                self._capped.labels(announcement.site, announcement.what).inc()
             case Rejected():
                 self._rejected.labels(str(announcement.status)).inc()
             case ClockStepped():

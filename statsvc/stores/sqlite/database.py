@@ -31,15 +31,18 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.resolve()  # however a file is named, it is one file, with one lock
         self._writing = asyncio.Lock()
         self._lock_file: IO[bytes] | None = None
+        self._opened = (0, 0)
         self._writer: aiosqlite.Connection
         self._reader: aiosqlite.Connection
 
     @classmethod
-    async def open(cls, path: Path, *, serving: bool) -> Self:
-        """Open or create the file. `serving` claims it: of two servers on one file the second is refused.
+    async def open(cls, path: Path, *, serving: bool, create: bool = True) -> Self:
+        """Open the file, or, where there is none, make it if `create`.
+
+        `serving` claims it: of two servers on one file the second is refused.
 
         Raises StoreError with a sentence that names the file.
         """
@@ -48,19 +51,19 @@ class Database:
             raise StoreError(f"SQLite {wanted} or newer is needed, this Python has {sqlite3.sqlite_version}")
         database = cls(path)
         async with AsyncExitStack() as on_failure:
-            with _told(path):
-                database._find_file()
+            with told(path):
+                database._find_file(create=create)
                 if serving:
                     database._claim()
                     on_failure.callback(database._release)
-                database._writer = await _connect(path)
+                database._writer = await _connect(database.path)
                 on_failure.push_async_callback(database._writer.close)
                 await database._prepare()
-                database._reader = await _connect(path)
+                database._reader = await _connect(database.path)
                 on_failure.push_async_callback(database._reader.close)
                 if serving:
                     # Opening doesn't show that a file is read-only, nor that a disk is full.
-                    await database.write("UPDATE probe SET probes = probes + 1")
+                    await database.probe()
             on_failure.pop_all()
         return database
 
@@ -77,11 +80,31 @@ class Database:
             free_bytes=disk_usage(self.path.parent).free,
         )
 
-    def _find_file(self) -> None:
+    async def probe(self) -> None:
+        """Commit something of no meaning. Raises StoreError where that can't be done, or would be lost."""
+        await self.write("UPDATE probe SET probes = probes + 1")
+        with told(self.path):
+            there = self.path.exists() and _identity(self.path)
+        if there != self._opened:
+            raise StoreError(
+                f"{self.path} has been moved or removed while it was served: what is counted now is lost"
+                " at the next start; stop the service and put the file back"
+            )
+
+    def _find_file(self, *, create: bool) -> None:
         """Refuse, before anything is written, what is no place for a store."""
+        if not create and not self.path.exists():
+            raise StoreError(
+                f"there is no store at {self.path}; `statsvc serve` or `statsvc site add` makes one"
+            )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and not self.path.is_file():
             raise StoreError(f"{self.path} is not a file")
+        if self.path.exists() and self.path.stat().st_nlink > 1:
+            raise StoreError(
+                f"{self.path} has {self.path.stat().st_nlink} names (hard links); two servers could then"
+                " write to it: keep one name"
+            )
         if self._lock_path.exists() and self.path.exists() and self.path.stat().st_size == 0:
             raise StoreDamaged(
                 f"{self.path} is empty, though it has been served before. It was left as it is:"
@@ -94,20 +117,20 @@ class Database:
 
     async def read(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
         """Rows, as of the last commit."""
-        with _told(self.path):
+        with told(self.path):
             return list(await self._reader.execute_fetchall(sql, parameters))
 
     async def write(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
         """One statement, durable when this returns; what it RETURNs."""
         async with self._writing:
-            with _told(self.path):
+            with told(self.path):
                 return list(await self._writer.execute_fetchall(sql, parameters))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
         """Several statements that become durable together, or not at all."""
         async with self._writing:
-            with _told(self.path):
+            with told(self.path):
                 try:
                     await self._writer.execute_fetchall("BEGIN IMMEDIATE")
                     yield Transaction(self._writer)
@@ -118,6 +141,22 @@ class Database:
                     with suppress(sqlite3.Error):
                         await self._writer.execute_fetchall("ROLLBACK")
                     raise
+
+    async def empty_log(self) -> bool:
+        """Put what is in the write-ahead log into the file and leave the log without a byte, if nobody reads.
+
+        Doesn't wait for readers: a backup may read for minutes, and commits would wait as well.
+        """
+        async with self._writing:
+            with told(self.path):
+                try:
+                    await self._writer.execute_fetchall("PRAGMA busy_timeout = 0")
+                    ((busy, _, _),) = await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+                finally:
+                    await self._writer.execute_fetchall(
+                        f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000:.0f}"
+                    )
+        return not busy
 
     async def _prepare(self) -> None:
         ((application, objects),) = await self._writer.execute_fetchall(
@@ -130,10 +169,13 @@ class Database:
             )
         await self._writer.execute_fetchall("PRAGMA journal_mode = WAL")
         await self._writer.execute_fetchall("PRAGMA journal_size_limit = 67108864")
+        self._opened = _identity(self.path)
         await self._migrate()
 
     async def _migrate(self) -> None:
         """Bring the schema to this program's, each step and its record in one transaction."""
+        if await self._steps_done() == len(list(schema_steps())):
+            return  # so that a command that only reads doesn't write
         async with self.transaction() as transaction:
             await transaction.run(f"PRAGMA application_id = {APPLICATION_ID}")
             await transaction.run(
@@ -159,6 +201,15 @@ class Database:
                     "INSERT INTO schema_steps VALUES (?, ?, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))",
                     (step, name),
                 )
+
+    async def _steps_done(self) -> int:
+        ((begun,),) = await self._writer.execute_fetchall(
+            "SELECT count(*) FROM sqlite_schema WHERE name = 'schema_steps'"
+        )
+        if not begun:
+            return 0
+        ((done,),) = await self._writer.execute_fetchall("SELECT coalesce(max(step), 0) FROM schema_steps")
+        return int(done)
 
     def _claim(self) -> None:
         self._lock_file = self._lock_path.open("ab")
@@ -205,6 +256,11 @@ def _statements(script: str) -> list[str]:
     return statements
 
 
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 async def _connect(path: Path) -> aiosqlite.Connection:
     connection = await aiosqlite.connect(
         path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, cached_statements=64
@@ -218,7 +274,7 @@ async def _connect(path: Path) -> aiosqlite.Connection:
     return connection
 
 
-class _told:  # noqa: N801 - reads as a statement: with _told(path): …
+class told:  # noqa: N801 - reads as a statement: with told(path): …
     """Turn SQLite's errors into ours, with the file's name and what can be done."""
 
     def __init__(self, path: Path) -> None:

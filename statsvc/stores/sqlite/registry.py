@@ -24,19 +24,17 @@ class SqliteRegistry:
         )
         return [_site(row) for row in rows]
 
-    async def add(self, site: Site, at_ms: int) -> Site:
+    async def add(self, site: Site, at_ms: int, *, again: bool = False) -> Site:
         rows = await self._database.write(
             "INSERT INTO sites"
             " (domain, time_zone, aliases, window_seconds, visit_gap_seconds, public, added_at_ms)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (domain) DO UPDATE SET removed_at_ms = NULL, time_zone = excluded.time_zone,"
-            "   aliases = excluded.aliases, window_seconds = excluded.window_seconds,"
-            "   visit_gap_seconds = excluded.visit_gap_seconds, public = excluded.public"
-            f" WHERE removed_at_ms IS NOT NULL RETURNING {_SITE}",
-            (site.domain, *_settings(site), at_ms),
+            " ON CONFLICT (domain) DO UPDATE SET removed_at_ms = NULL WHERE removed_at_ms IS NOT NULL AND ?"
+            f" RETURNING {_SITE}",
+            (site.domain, *_settings(site), at_ms, again),
         )
         if not rows:
-            raise SiteError(f"{site.domain} is registered already")
+            raise SiteError(f"{site.domain} is registered already, or was and has been removed")
         return _site(rows[0])
 
     async def change(self, site: Site) -> None:

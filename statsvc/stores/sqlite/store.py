@@ -93,6 +93,16 @@ class SqliteStore:
         )
         return [visitor for (visitors,) in rows for visitor in orjson.loads(visitors)]
 
+    async def paths(self, site_id: int, day: str) -> set[str]:
+        rows = await self._database.read(
+            "SELECT path FROM page_days WHERE site = ? AND day = ?", (site_id, day)
+        )
+        return {path for (path,) in rows}
+
+    async def names(self, site_id: int, day: str) -> set[str]:
+        rows = await self._database.read("SELECT name FROM names WHERE site = ? AND day = ?", (site_id, day))
+        return {name for (name,) in rows}
+
     async def forget(self, batches_before_ms: int, days_before: str) -> None:
         # Batches were appended in the order of time, so those to go are the first ones.
         await self._forget_rows(
@@ -114,15 +124,29 @@ class SqliteStore:
         if self._secrets_in_log:
             # The write-ahead log still holds the secrets' pages as they were. A reader may be in the
             # way; then the next call tries again.
-            ((busy, _, _),) = await self._database.write("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._secrets_in_log = bool(busy)
+            self._secrets_in_log = not await self._database.empty_log()
+
+    async def let_go_of_page_days(self, days_before: str) -> None:
+        # Said before it is done: `statsvc check` must not miss what is on its way out.
+        await self._database.write(
+            "INSERT INTO let_go (what, days_before) VALUES ('page_days', ?)"
+            " ON CONFLICT DO UPDATE SET days_before = excluded.days_before"
+            " WHERE excluded.days_before > days_before",
+            (days_before,),
+        )
+        for (site_id,) in await self._database.read("SELECT id FROM sites"):
+            await self._forget_rows(
+                "DELETE FROM page_days WHERE (site, day, path) IN (SELECT site, day, path"
+                " FROM page_days WHERE site = ? AND day < ? LIMIT ?) RETURNING site",
+                (site_id, days_before, FORGET_ROWS),
+            )
 
     async def _forget_rows(self, sql: str, parameters: Sequence[int | str]) -> None:
         while await self._database.write(sql, parameters):
             pass
 
     async def probe(self) -> None:
-        await self._database.write("UPDATE probe SET probes = probes + 1")
+        await self._database.probe()
 
     async def space(self) -> Space:
         return await asyncio.to_thread(self._database.space)

@@ -1,0 +1,61 @@
+"""`GET /badge.svg`: the counter box as a picture, for pages without scripts, README pages and mail."""
+
+from aiohttp import hdrs, web
+
+from statsvc.address import Network
+from statsvc.api.box import Boxes, picture_headers, question
+from statsvc.api.events import headers_of
+from statsvc.api.http import sender_of
+from statsvc.api.reading import Reading, is_known, weak_etag
+from statsvc.collector import Collected, Collector
+from statsvc.errors import InvalidEvent
+from statsvc.model import Event, Site
+from statsvc.picture import draw
+from statsvc.rules import page_of
+from statsvc.tally import PAGEVIEW
+
+# Opened by itself, a picture is a document of our origin: it may style itself and nothing else.
+POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+
+
+class BadgeRoutes:
+    def __init__(
+        self, reading: Reading, boxes: Boxes, collector: Collector, trusted_proxies: tuple[Network, ...]
+    ) -> None:
+        self._reading = reading
+        self._boxes = boxes
+        self._collector = collector
+        self._trusted_proxies = trusted_proxies
+
+    async def get(self, request: web.Request) -> web.Response:
+        """The box, drawn; with `count=1`, the page `u` is counted first, as by `/hit.gif`."""
+        url = _counted(request)
+        path = page_of(url).path if url else None
+        asked = question(request.query, request.headers.get(hdrs.ACCEPT_LANGUAGE, ""), path)
+        site = await self._reading.site(request)
+        collected = await self._count(request, site, url) if url else None
+        svg = draw(await self._boxes.fill(asked, site), asked.style, asked.theme)
+        if collected is not None:
+            headers = headers_of(collected)
+        else:
+            etag = weak_etag(svg.encode())
+            headers = picture_headers(site, asked, etag)
+            if is_known(request, etag):
+                return web.Response(status=304, headers=headers)
+        return web.Response(text=svg, content_type="image/svg+xml", headers=headers | POLICY)
+
+    async def _count(self, request: web.Request, site: Site, url: str) -> Collected:
+        event = Event(PAGEVIEW, url, (site.domain,))
+        return await self._collector.collect(event, sender_of(request, self._trusted_proxies))
+
+
+def _counted(request: web.Request) -> str:
+    """The address of the page that is to be counted; empty for none. Raises InvalidEvent."""
+    count = request.query.get("count", "0")
+    if count not in {"0", "1"}:
+        raise InvalidEvent({"count": [f"expected 0 or 1, got {count[:50]!r}"]})
+    url = request.query.get("u", "")
+    if count == "1" and not url:
+        raise InvalidEvent({"u": ["is required where count is 1: the address of the page that is counted"]})
+    # Who asks for the headers alone sees no page.
+    return url if count == "1" and request.method == hdrs.METH_GET else ""
