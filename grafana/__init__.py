@@ -1,0 +1,1 @@
+"""Rules, and dashboards as code. `python -m grafana.build` writes the dashboards."""
