@@ -1,0 +1,309 @@
+"""What is in docker/: looked over by the tools made for it, and run where they are there."""
+
+import json
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import jsonschema
+import pytest
+import yaml
+
+from tests.process import CHROME, Service, command, eventually
+
+ROOT = Path(__file__).parent.parent
+DOCKER = ROOT / "docker"
+SCHEMA = ROOT.parent / "shared" / "schemas" / "compose-spec.json"
+COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+EVENT = b'{"n": "pageview", "u": "https://hue.gov.vn/", "d": "hue.gov.vn"}'
+
+
+def program(name: str) -> str:
+    """Where it is; a test that needs it is skipped on a machine without it."""
+    path = shutil.which(name, path=f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/bin:/usr/local/bin")
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def run(*arguments: str | Path) -> str:
+    """What it printed, once it has found nothing wrong."""
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    return said
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def running(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_dockerfile_passes_hadolint():
+    """No warning."""
+    assert run(program("hadolint"), DOCKER / "Dockerfile") == ""
+
+
+def test_compose_is_as_specified():
+    """By the Compose Specification's own schema."""
+    if not SCHEMA.exists():
+        pytest.skip("the Compose Specification's schema is not here")
+    jsonschema.Draft7Validator(json.loads(SCHEMA.read_text())).validate(COMPOSE)
+
+
+def test_compose_names_only_what_is_there():
+    """Files, folders, volumes and services."""
+    for name, service in SERVICES.items():
+        if build := service.get("build"):
+            context = (DOCKER / build["context"]).resolve()
+            assert context == ROOT
+            assert (context / build["dockerfile"]).is_file()
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert (DOCKER / source).exists(), f"{name}: {source}"
+            else:
+                assert source in COMPOSE["volumes"]
+        assert set(service.get("depends_on", ())) <= set(SERVICES)
+
+
+def test_compose_is_pinned_and_careful():
+    """No image that changes by itself, nothing writable but volumes, and only 8080 for the world."""
+    for service in SERVICES.values():
+        assert re.search(r":(local|v?\d+\.\d+\.\d+)$", service["image"])
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+    published = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    assert [port for port in published if not port.startswith("127.0.0.1:")] == ["8080:8080"]
+
+
+def test_prometheus_takes_its_configuration_and_scrapes_what_compose_starts(tmp_path):
+    """With the rules that compose mounts."""
+    config = (DOCKER / "prometheus.yml").read_text()
+    parsed = yaml.safe_load(config)
+    jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in parsed["scrape_configs"]}
+    assert jobs["statsvc"] == ["statsvc:8081"]
+    for targets in jobs.values():
+        assert {target.split(":")[0] for target in targets} <= {*SERVICES, "localhost"}
+    here = tmp_path / "prometheus.yml"
+    mounts = dict(
+        volume.split(":")[1::-1] for volume in SERVICES["prometheus"]["volumes"] if volume[0] == "."
+    )
+    for there in parsed["rule_files"]:
+        mounted = there.removesuffix("/*.yaml")
+        config = config.replace(mounted, str(DOCKER / mounts[mounted]))
+    here.write_text(config)
+    assert "SUCCESS" in run(program("promtool"), "check", "config", here)
+
+
+def test_the_demo_has_an_alert_of_its_own(tmp_path):
+    """It fires in the demo's spike, and neither in its morning's rise nor for any real portal."""
+    label = '{site="SITE", instance="statsvc:8081", job="statsvc"}'
+    # By the minute: two of rise, four of a day, four of a spike, and the day again.
+    values = "0 120 200 210 200 210 200 1400 1500 1500 1500 300 200 200 200"
+    series = [
+        {"series": f"statsvc_current_visitors{label.replace('SITE', site)}", "values": values}
+        for site in ("hue.example", "hue.gov.vn")
+    ]
+    fires = {"hue.example": {7: False, 8: True, 10: False, 13: False}}
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": series,
+            "promql_expr_test": [
+                {
+                    "expr": 'count by (site) (ALERTS{alertname="DemoSpike", alertstate="firing"})',
+                    "eval_time": f"{minute}m",
+                    "exp_samples": [{"labels": f'{{site="{site}"}}', "value": 1}] if fired else [],
+                }
+                for site, minutes in fires.items()
+                for minute, fired in minutes.items()
+            ],
+        }
+    ]
+    file = tmp_path / "tests.yaml"
+    rules = [str(DOCKER / "demo.rules.yaml")]
+    file.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": "15s", "tests": tests}))
+    assert "SUCCESS" in run(program("promtool"), "test", "rules", file)
+
+
+def test_alertmanager_tells_the_receiver(tmp_path):
+    """A real Alertmanager, with the configuration as it is but for addresses and waiting, reaches the example."""
+    amtool, alertmanager = program("amtool"), program("prometheus-alertmanager")
+    run(amtool, "check-config", DOCKER / "alertmanager.yml")
+    with running(sys.executable, "-u", DOCKER / "receiver.py", "127.0.0.1:0") as receiver:
+        assert receiver.stdout is not None
+        address = receiver.stdout.readline().split()[-1]
+        config, at = tmp_path / "alertmanager.yml", f"127.0.0.1:{free_port()}"
+        config.write_text(
+            (DOCKER / "alertmanager.yml")
+            .read_text()
+            .replace("receiver:9099", address)
+            .replace("group_wait: 10s", "group_wait: 0s")
+        )
+        options = [f"--config.file={config}", f"--storage.path={tmp_path}", f"--web.listen-address={at}"]
+        with running(alertmanager, *options, "--cluster.listen-address="):
+            url = f"--alertmanager.url=http://{at}"
+            alert = [
+                "TrafficSpike",
+                "severity=warning",
+                "site=hue.gov.vn",
+                "--annotation=summary=Many readers",
+            ]
+            add = [amtool, url, "alert", "add", *alert]
+            eventually(lambda: subprocess.run(add, capture_output=True, check=False).returncode == 0)
+            assert receiver.stdout.readline() == "firing TrafficSpike hue.gov.vn Many readers\n"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"alerts": 1}', b'{"alerts": [{}]}'])
+def test_the_receiver_refuses_what_is_no_alert(body):
+    """And goes on listening."""
+    with running(sys.executable, "-u", DOCKER / "receiver.py", "127.0.0.1:0") as receiver:
+        assert receiver.stdout is not None
+        address = receiver.stdout.readline().split()[-1]
+        for _ in range(2):
+            with pytest.raises(HTTPError, match="400"):
+                urlopen(f"http://{address}/", body, timeout=5)
+
+
+def test_grafana_finds_its_dashboards_and_its_source():
+    """What is provisioned is where compose puts it."""
+    provisioning = ROOT / "grafana" / "provisioning"
+    mounts = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
+    assert mounts["../grafana/provisioning"] == "/etc/grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    assert source["uid"] == "prometheus"
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "statsvc.yaml").read_text())["providers"]
+    assert provider["options"]["path"] == mounts["../grafana/dashboards"]
+
+
+def test_the_systemd_unit_is_sound_and_hardened(tmp_path):
+    """systemd finds nothing to complain of, and rates its exposure as low."""
+    analyze = program("systemd-analyze")
+    unit = tmp_path / "statsvc.service"
+    statsvc = Path(sys.executable).with_name("statsvc")
+    unit.write_text(
+        (DOCKER / "statsvc.service").read_text().replace("/opt/statsvc/bin/statsvc", str(statsvc))
+    )
+    complaints = [line for line in run(analyze, "verify", unit).splitlines() if "statsvc" in line]
+    assert complaints == []
+    said = run(analyze, "security", "--offline=true", unit)
+    exposure = re.search(r"exposure level for statsvc.service: ([\d.]+)", said)
+    assert exposure
+    assert float(exposure[1]) < 2.0
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory) -> Iterator[tuple[str, Service, Path]]:
+    """The example's nginx before a real service: its https address, the service, and nginx's folder."""
+    nginx, openssl = program("nginx"), program("openssl")
+    folder = tmp_path_factory.mktemp("nginx")
+    certificate = ["-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=stats.example", "-days", "2"]
+    run(openssl, "req", *certificate, "-keyout", folder / "privkey.pem", "-out", folder / "fullchain.pem")
+    command(folder / "stats.db", "site", "add", "hue.gov.vn")
+    with Service(folder / "stats.db", "--trusted-proxy", "127.0.0.1/32") as service:
+        https = free_port()
+        text = (DOCKER / "nginx.conf").read_text()
+        text = re.sub(r"listen \[::\].*\n", "", text)
+        for there, here in {
+            "listen 80;": f"listen 127.0.0.1:{free_port()};",
+            "listen 443 ": f"listen 127.0.0.1:{https} ",
+            "127.0.0.1:8080;": f"{service.public};",
+            "/etc/letsencrypt/live/stats.example": str(folder),
+            "/var/log/nginx": str(folder),
+        }.items():
+            assert there in text, there
+            text = text.replace(there, here)
+        temporary = "".join(
+            f"{kind}_temp_path {folder}/{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        config = folder / "nginx.conf"
+        config.write_text(
+            f"daemon off; pid {folder}/nginx.pid; error_log {folder}/main.log warn;\n"
+            f"events {{}}\nhttp {{\n{temporary}{text}\n}}\n"
+        )
+        run(nginx, "-t", "-c", config)
+        with running(nginx, "-c", config) as process:
+            address = f"https://127.0.0.1:{https}"
+            eventually(lambda: ask(address, "/counter.js")[0] == 200)
+            yield address, service, folder
+            process.terminate()
+            process.wait(10)
+
+
+def ask(address: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    named = {"Host": "stats.example", "User-Agent": CHROME}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with urlopen(Request(address + path, body, named), timeout=5, context=trusting) as answer:
+            return answer.status, answer.read()
+    except HTTPError as exc:
+        with exc:
+            return exc.code, exc.read()
+    except OSError:
+        return 0, b""
+
+
+def test_behind_nginx_nobody_chooses_an_address(proxied):
+    """What a visitor claims in X-Forwarded-For is replaced: one browser stays one visitor."""
+    address, _, _ = proxied
+    for claimed in ("203.0.113.1", "203.0.113.2, 127.0.0.1", "nonsense"):
+        status, _ = ask(address, "/api/event", EVENT, X_Forwarded_For=claimed)
+        assert status == 202
+    totals = json.loads(ask(address, "/api/totals?site=hue.gov.vn")[1])
+    assert totals["pageviews"]["total"] == 3
+    assert totals["visitors"]["today"] == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/-/healthy", "/-/ready", "/api/sites", "/api/sites/hue.gov.vn"]
+)
+def test_nginx_does_not_ask_for_what_is_for_operators(proxied, path):
+    """404, and the answer is nginx's own."""
+    status, body = ask(proxied[0], path)
+    assert status == 404
+    assert b"nginx" in body
+
+
+def test_the_stream_comes_through_nginx_at_once(proxied):
+    """The first message is there while the connection stays open."""
+    address, _, _ = proxied
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    request = Request(f"{address}/api/stream?site=hue.gov.vn", headers={"Host": "stats.example"})
+    with urlopen(request, timeout=5, context=trusting) as stream:
+        lines = [stream.readline() for _ in range(2)]
+    assert any(line.startswith(b"data: {") for line in lines)
+
+
+def test_nginx_logs_no_address(proxied):
+    """Neither of whom it served, nor of whom it could not serve."""
+    address, service, folder = proxied
+    service.kill()
+    assert ask(address, "/api/event", EVENT)[0] == 502
+    assert (folder / "statsvc.log").read_text() == ""
+    assert "127.0.0.1" not in (folder / "main.log").read_text()
