@@ -1,7 +1,7 @@
 """Shared fixtures: a clock you set, a real SQLite file, and the real service in this process."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 from hypothesis import HealthCheck, settings
+from playwright.sync_api import Browser
 
 from statsvc.config import load_settings
 from statsvc.service import running
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
+from tests.browser import Portal, chromium
 from tests.facts import NOON_MS, FakeClock
 from tests.process import CHROME
 
@@ -85,6 +87,20 @@ class App:
             assert response.status == 200, await response.text()
             answer: dict[str, Any] = await response.json()
             return answer
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Real headless Chromium."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def portal() -> Iterator[Portal]:
+    """A portal's own server, at another origin than the service."""
+    with Portal() as portal:
+        yield portal
 
 
 AppFactory = Callable[..., AbstractAsyncContextManager[App]]

@@ -11,10 +11,8 @@ from playwright.sync_api import Browser, Locator, Route, expect
 
 from statsvc.assets.build import ASSETS
 from tests.browser import (
-    Portal,
     Reader,
     add_site,
-    chromium,
     new_store,
     origin,
     script,
@@ -34,18 +32,6 @@ STREAMS = """
     };
 """
 OPEN = "streams.filter(stream => stream.readyState === 1).length"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def portal() -> Iterator[Portal]:
-    with Portal() as portal:
-        yield portal
 
 
 @pytest.fixture

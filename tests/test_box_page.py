@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from statsvc.api.box import REFRESH_SECONDS
-from tests.browser import Portal, Reader, chromium
+from tests.browser import Portal, Reader
 from tests.process import Service, command, eventually
 
 
@@ -57,18 +57,6 @@ async def test_bad_questions_get_a_status(start, tmp_path: Path, query, status):
     async with start() as app, app.session.get(f"{app.public}/box?{query}") as response:
         assert response.status == status
         assert (await response.json())["error"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def portal() -> Iterator[Portal]:
-    with Portal() as portal:
-        yield portal
 
 
 @pytest.fixture

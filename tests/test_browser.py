@@ -18,10 +18,8 @@ from statsvc.assets.build import ASSETS, BUNDLER
 from tests.browser import (
     BASE_PAGEVIEWS,
     BASE_VISITS,
-    Portal,
     Reader,
     add_site,
-    chromium,
     new_store,
     origin,
     script,
@@ -38,18 +36,6 @@ BOX = """
 PRERENDERING = """
     Object.defineProperty(document, "prerendering", { value: true, configurable: true });
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def portal() -> Iterator[Portal]:
-    with Portal() as portal:
-        yield portal
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from statsvc.model import Site
 from statsvc.snippet_command import lines, script_integrity
-from tests.browser import Portal, Reader, chromium
+from tests.browser import Portal, Reader
 from tests.golden import equals_golden
 from tests.process import Service, command, eventually
 
@@ -68,12 +68,6 @@ def test_the_site_must_be_registered(tmp_path: Path):
 def test_bad_arguments_are_told(tmp_path: Path, arguments, said):
     """Status 2, with the value that came."""
     assert said in command(tmp_path / "stats.db", "snippet", *arguments.split(), status=2)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
