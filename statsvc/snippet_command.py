@@ -85,7 +85,7 @@ def lines(site: Site, url: str, lang: str | None) -> str:
         box=f"<visit-counter{of_lang}></visit-counter>",
         noscript=f'<noscript><img src="{_address(url, "badge.svg", counted)}" alt="{title}"></noscript>',
         iframe=f'<iframe src="{_address(url, "box", of_site)}" title="{title}" width="260" height="110"'
-        ' style="border:0"></iframe>',
+        ' frameborder="0"></iframe>',
         pinned=f'<script defer src="{source}"{pin} data-domain="{domain}"></script>',
         version=__version__,
     )

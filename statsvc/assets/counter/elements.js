@@ -39,7 +39,7 @@ export const fill = (root, totals) =>
  * Fill the elements of a list of articles, each with its page's number. `cache` is fetch's: with "force-cache" the
  * browser answers from its own cache, however old, so that a page opened while the service is away has numbers.
  */
-export function remember(cache) {
+export function remember(cache = "no-cache") {
   if (!shows) return;
   const elements = [...document.querySelectorAll("[data-statsvc-page]")];
   do {
