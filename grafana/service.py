@@ -131,12 +131,15 @@ def _pipeline(rows: Rows) -> None:
         8,
         lines(
             "Events by what became of them",
-            "Events a second: counted among people, counted among bots, or dropped for a reason (see the"
-            " README). Of a page or name too many: they are among the first, but under (other), not their"
-            " own page or name.",
+            "Events a second: counted among people, counted among bots, dropped for a reason, or refused"
+            " because their sender had sent too many (see the README). Of a page or name too many: they are"
+            " among the first, but under (other), not their own page or name.",
             {
                 "{{audience}}": rate("statsvc_events_total", by="audience"),
-                "dropped: {{reason}}": rate("statsvc_events_dropped_total", f'{ON}, reason!="bot"', "reason"),
+                "too many of one sender": f"{rate('statsvc_events_limited_total')} or vector(0)",
+                "dropped: {{reason}}": rate(
+                    "statsvc_events_dropped_total", f'{ON}, reason!~"bot|headless|headers"', "reason"
+                ),
                 "of a page or name too many": f"{rate('statsvc_events_capped_total')} or vector(0)",
             },
             unit="cps",

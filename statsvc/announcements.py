@@ -37,6 +37,14 @@ class Dropped(msgspec.Struct, frozen=True):
     reason: DropReason
 
 
+class Limited(msgspec.Struct, frozen=True):
+    """An event was refused, because its visitor or network had sent too many."""
+
+    site: str
+    limit: str
+    """`visitor` or `network`."""
+
+
 class Capped(msgspec.Struct, frozen=True):
     """An event's path or name was one too many for its site's day, and is counted under `(other)`."""
 
@@ -49,6 +57,10 @@ class Rejected(msgspec.Struct, frozen=True):
     """A request to the collector was answered with an error."""
 
     status: int
+
+
+class ProxyNotTrusted(msgspec.Struct, frozen=True):
+    """An event came from this machine's own networks with a forwarding header that was not read."""
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -95,8 +107,10 @@ Announcement = (
     Committed
     | CommitFailed
     | Dropped
+    | Limited
     | Capped
     | Rejected
+    | ProxyNotTrusted
     | Started
     | Stopping
     | Stopped

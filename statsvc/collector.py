@@ -1,14 +1,15 @@
-"""What happens to an event, step by step: page, site, identity, judgement, ingest."""
+"""What happens to an event, step by step: page, site, limits, identity, judgement, ingest."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from statsvc.announcements import Announcer, Dropped
+from statsvc.announcements import Announcer, Dropped, Limited
 from statsvc.board import Board
 from statsvc.calendar import local_hour
-from statsvc.errors import UnknownSite
+from statsvc.errors import TooManyEvents, UnknownSite
 from statsvc.ingest import Ingest
 from statsvc.keyring import Keyring
+from statsvc.limits import Limits
 from statsvc.model import DropReason, Event, Hit, Moment, Page, Sender, Site
 from statsvc.ports import Clock
 from statsvc.rules import judge, page_of
@@ -26,9 +27,17 @@ class Collected(NamedTuple):
 
 class Collector:
     def __init__(
-        self, sites: Sites, keyring: Keyring, ingest: Ingest, board: Board, clock: Clock, announce: Announcer
+        self,
+        sites: Sites,
+        limits: Limits,
+        keyring: Keyring,
+        ingest: Ingest,
+        board: Board,
+        clock: Clock,
+        announce: Announcer,
     ) -> None:
         self._sites = sites
+        self._limits = limits
         self._keyring = keyring
         self._ingest = ingest
         self._board = board
@@ -38,11 +47,13 @@ class Collector:
     async def collect(self, event: Event, sender: Sender) -> Collected:
         """Record an event for every site it names; when this returns, it is durable.
 
-        Raises InvalidEvent, UnknownSite, or, where nothing was recorded, Unavailable or StoreError.
+        Raises InvalidEvent, UnknownSite, or, where nothing was recorded, TooManyEvents, Unavailable or
+        StoreError.
         """
         page = page_of(event.url)
         now = self._clock.now()
         sites, dropped = self._named(event, page)
+        self._admit(sender, sites, now)
         hits = []
         drops = []
         for site in sites:
@@ -51,8 +62,8 @@ class Collector:
                 hits.append(judged)
             if isinstance(judged, DropReason):
                 drops.append(Dropped(site.domain, judged))
-            elif judged.bot:
-                drops.append(Dropped(site.domain, DropReason.BOT))
+            elif judged.dropped:
+                drops.append(Dropped(site.domain, judged.dropped))
         answers = await self._ingest.offer(hits) if hits else None
         for drop in drops:
             dropped.append(drop.reason)
@@ -71,6 +82,14 @@ class Collector:
         if not sites:
             raise UnknownSite(", ".join(event.domains) or page.host)
         return sites, [DropReason.UNKNOWN_SITE] * named.count(None)
+
+    def _admit(self, sender: Sender, sites: Sequence[Site], now: Moment) -> None:
+        try:
+            self._limits.admit(sender, now)
+        except TooManyEvents as exc:
+            for site in sites:
+                self._announce(Limited(site.domain, exc.limit))
+            raise
 
     async def _judge(
         self, event: Event, page: Page, site: Site, sender: Sender, now: Moment

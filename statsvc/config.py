@@ -15,6 +15,7 @@ from platformdirs import user_data_path
 
 from statsvc.address import Network
 from statsvc.errors import ConfigError
+from statsvc.limits import Limit
 from statsvc.model import DEFAULT_TIME_ZONE
 from statsvc.rules import normal_host
 
@@ -38,6 +39,8 @@ class Settings:
     site: tuple[str, ...]
     time_zone: str
     trusted_proxy: tuple[Network, ...]
+    visitor_limit: Limit | None
+    network_limit: Limit | None
     keep_page_days: int | None
 
 
@@ -101,6 +104,15 @@ def parse_network(text: str) -> Network:
         raise ValueError("expected a network such as 10.0.0.0/8, or an address") from None
 
 
+def parse_limit(text: str) -> Limit | None:
+    if text == "off":
+        return None
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)/s,(\d{1,7})", text, re.ASCII)
+    if match is None or not float(match[1]) or not int(match[2]):
+        raise ValueError("expected RATE/s,BURST, for example 10/s,1200, or off")
+    return Limit(float(match[1]), int(match[2]))
+
+
 def parse_days(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= LONGEST_DAYS:
         raise ValueError(f"expected a number of days, from 1 to {LONGEST_DAYS:,}")
@@ -157,8 +169,22 @@ SETTINGS = (
         "CIDR",
         parse_network,
         None,
-        "believe X-Forwarded-For from this network (default: nobody is believed)",
+        "believe X-Forwarded-For or Forwarded from this network (default: nobody is believed)",
         many=True,
+    ),
+    Setting(
+        "visitor-limit",
+        "RATE/s,BURST",
+        parse_limit,
+        "10/s,1200",
+        "how many events one visitor may send, in the long run and at once, or off",
+    ),
+    Setting(
+        "network-limit",
+        "RATE/s,BURST",
+        parse_limit,
+        "30/s,6000",
+        "how many events one IPv4 address or IPv6 /48 may send, in the long run and at once, or off",
     ),
     Setting(
         "keep-page-days",

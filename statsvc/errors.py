@@ -6,6 +6,7 @@ StatsvcError
 ├── UnknownSite        an event or a question about a site that is not registered
 ├── SiteError          a site, baseline or token command that cannot be carried out
 ├── Unavailable        not recorded now; come back after `retry_after_seconds`
+│   └── TooManyEvents  more than one visitor or network may send
 └── StoreError         the store could not do what was asked; nothing was changed
     ├── StoreInUse     another process serves from this store
     ├── SchemaTooNew   written by a newer statsvc than this one
@@ -46,6 +47,12 @@ class Unavailable(StatsvcError):
     def __init__(self, message: str, retry_after_seconds: int) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyEvents(Unavailable):
+    def __init__(self, limit: str, retry_after_seconds: int) -> None:
+        super().__init__(f"this {limit} sends more events than are taken from one", retry_after_seconds)
+        self.limit = limit
 
 
 class StoreError(StatsvcError):

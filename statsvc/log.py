@@ -16,6 +16,7 @@ from statsvc.announcements import (
     ClockStepped,
     CommitFailed,
     Fault,
+    ProxyNotTrusted,
     SitesChanged,
     Started,
     Stopped,
@@ -53,6 +54,7 @@ class LogObserver:
 
     def __init__(self) -> None:
         self._log = structlog.get_logger()
+        self._told_of_proxy = False
 
     def notice(self, announcement: Announcement) -> None:
         match announcement:
@@ -70,6 +72,12 @@ class LogObserver:
                 self._log.info("stopped")
             case SitesChanged():
                 self._log.info("sites read again", sites=announcement.sites)
+            case ProxyNotTrusted() if not self._told_of_proxy:
+                self._told_of_proxy = True  # there may be one for each event
+                self._log.warning(
+                    "events come through a proxy that is not trusted: all its visitors are taken for one;"
+                    " name its network with --trusted-proxy",
+                )
             case ClockStepped():
                 self._log.warning("the wall clock was set", seconds=announcement.seconds)
             case CommitFailed():

@@ -44,12 +44,34 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         return any(host == own or host.endswith("." + own) for own in (self.domain, *self.aliases))
 
 
+class DropReason(StrEnum):
+    """Why an event is not in the human numbers, though nothing is wrong with its form."""
+
+    BOT = "bot"
+    """By its User-Agent; counted among the site's bots."""
+    HEADLESS = "headless"
+    """The page said that a program drives the browser; counted among the site's bots."""
+    HEADERS = "headers"
+    """No browser sends such headers; counted among the site's bots."""
+    PREFETCH = "prefetch"
+    """A browser fetched it in advance: nobody has seen the page yet."""
+    HOSTNAME = "hostname"
+    """The page's host is not the site's domain, a subdomain or an alias."""
+    UNKNOWN_SITE = "unknown_site"
+    """One of several sites named in an event is not registered; where none is, the answer is 404."""
+
+
 class Sender(NamedTuple):
     """Who sent an event. Lives as long as the request; stored and logged nowhere."""
 
     address: str
     """The client's address, as the network layer or a trusted proxy tells it."""
     user_agent: str
+    sign: DropReason | None = None
+    """What the request's headers say against a person who sees a page, if anything."""
+    unproxied: bool = False
+    """Whether the address is of this machine's own networks and no trusted proxy named it: it may be that
+    of a proxy which the operator has not declared, and everybody's."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -59,6 +81,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     url: str
     domains: tuple[str, ...]
     """The sites it names, as written; empty means the site of the URL's host."""
+    automated: bool = False
+    """The page says that a program drives its browser."""
 
 
 class Page(NamedTuple):
@@ -88,17 +112,8 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
     path: str
     hour: LocalHour
     at: Moment
-
-
-class DropReason(StrEnum):
-    """Why an event is not in the human numbers, though nothing is wrong with its form."""
-
-    BOT = "bot"
-    """By its User-Agent; counted among the site's bots."""
-    HOSTNAME = "hostname"
-    """The page's host is not the site's domain, a subdomain or an alias."""
-    UNKNOWN_SITE = "unknown_site"
-    """One of several sites named in an event is not registered; where none is, the answer is 404."""
+    dropped: DropReason | None = None
+    """Why it is not among the human numbers; None for a person's."""
 
 
 class Touch(NamedTuple):

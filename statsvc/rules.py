@@ -24,9 +24,20 @@ def judge(  # every circumstance is an argument, so that a case can be told in o
     """Whether an event counts for `site`, and for which audience."""
     if not site.owns(page.host):
         return DropReason.HOSTNAME
+    if sender.sign is DropReason.PREFETCH:
+        return sender.sign
+    dropped = _told_by(event, page, sender)
+    return Hit(site, identity, dropped is not None, event.name, page.path, hour, at, dropped)
+
+
+def _told_by(event: Event, page: Page, sender: Sender) -> DropReason | None:
+    """What tells that a program, not a person, sees the page; None for a person."""
     # An app talks through its platform's HTTP library: in a browser's place that name tells a bot.
-    bot = page.scheme != APP_SCHEME and is_bot(sender.user_agent)
-    return Hit(site, identity, bot, event.name, page.path, hour, at)
+    if page.scheme == APP_SCHEME:
+        return None
+    if is_bot(sender.user_agent):
+        return DropReason.BOT
+    return DropReason.HEADLESS if event.automated else sender.sign
 
 
 @lru_cache(maxsize=4096)

@@ -21,6 +21,7 @@ from statsvc.errors import SiteError, StoreError
 from statsvc.housekeeping import Housekeeping
 from statsvc.ingest import Ingest
 from statsvc.keyring import Keyring
+from statsvc.limits import Limits
 from statsvc.log import LogObserver
 from statsvc.metrics.announced import AnnouncedMetrics
 from statsvc.metrics.requests import RequestMetrics
@@ -62,7 +63,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await presence.open(sites, clock.now())
 
         ingest = Ingest(store, presence, board, sites, clock, announce)
-        collector = Collector(sites, keyring, ingest, board, clock, announce)
+        limits = Limits(settings.visitor_limit, settings.network_limit)
+        collector = Collector(sites, limits, keyring, ingest, board, clock, announce)
         metrics = CollectorRegistry()
         observers.append(AnnouncedMetrics(metrics, clock))
         parts = Parts(

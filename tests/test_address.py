@@ -1,8 +1,10 @@
 from ipaddress import ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from statsvc.address import client_address, parse
+from statsvc.address import client_of, is_local, parse
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
 
@@ -27,15 +29,87 @@ PROXIES = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
 )
 def test_the_first_address_from_the_right_that_is_no_trusted_proxy(peer, forwarded_for, client):
     """X-Forwarded-For is believed only as far as trusted proxies wrote it."""
-    assert client_address(peer, forwarded_for, PROXIES) == client
+    assert client_of(peer, forwarded_for, [], PROXIES).address == client
 
 
 def test_by_default_nobody_is_trusted():
     """Without trusted proxies the peer is the client."""
-    assert client_address("10.0.0.1", ["203.0.113.7"], ()) == "10.0.0.1"
+    assert client_of("10.0.0.1", ["203.0.113.7"], ["for=203.0.113.7"], ()).address == "10.0.0.1"
 
 
 @pytest.mark.parametrize("text", ["", "unknown", "_hidden", "1.2.3", "1.2.3.4.5", "[", "::g"])
 def test_what_is_no_address_is_none(text):
     """Proxies write words where they hide an address."""
     assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        (["for=203.0.113.7"], "203.0.113.7"),
+        (["for=203.0.113.7;proto=https;by=10.0.0.1"], "203.0.113.7"),
+        (["proto=https; For=203.0.113.7"], "203.0.113.7"),
+        (['for="203.0.113.7:4711"'], "203.0.113.7"),
+        (['for="[2001:470::7]:4711"'], "2001:470::7"),
+        (["for=1.2.3.4, for=203.0.113.7, for=10.0.0.2"], "203.0.113.7"),
+        (["for=1.2.3.4", "for=203.0.113.7"], "203.0.113.7"),
+        (["for=203.0.113.7, for=_hidden"], "10.0.0.1"),
+        (["for=203.0.113.7, proto=https"], "10.0.0.1"),
+        (["for=203.0.113.7, for=unknown, for=10.0.0.2"], "10.0.0.2"),
+        # What the client leaves open can't hide what the proxy appended, nor stand in for it.
+        (['for="1.2.3.4', "for=203.0.113.7"], "203.0.113.7"),
+        (['for=1.2.3.4, for=", for=203.0.113.7'], "203.0.113.7"),
+        (['for=1.2.3.4;x="\\", for="[2001:470::7]"'], "2001:470::7"),
+    ],
+)
+def test_forwarded_is_walked_the_same_way(forwarded, client):
+    """RFC 7239's header is believed as far as trusted proxies wrote it."""
+    assert client_of("10.0.0.1", [], forwarded, PROXIES).address == client
+
+
+@pytest.mark.parametrize(
+    ("forwarded_for", "forwarded", "client"),
+    [
+        (["203.0.113.7"], ["for=203.0.113.7"], "203.0.113.7"),
+        (["203.0.113.7, 10.0.0.9"], ["for=203.0.113.7"], "203.0.113.7"),
+        (["203.0.113.7"], ["for=1.2.3.4"], "10.0.0.1"),
+        (["1.2.3.4"], ["for=203.0.113.7"], "10.0.0.1"),
+        (["203.0.113.7"], ["garbage"], "10.0.0.1"),
+    ],
+)
+def test_headers_that_disagree_are_both_not_believed(forwarded_for, forwarded, client):
+    """A proxy that sets one passes the other on as the client wrote it: nobody chooses an address so."""
+    assert client_of("10.0.0.1", forwarded_for, forwarded, PROXIES).address == client
+
+
+@given(st.lists(st.text(), max_size=3), st.lists(st.text(), max_size=3))
+def test_whatever_a_client_sends_the_address_its_proxy_saw_is_never_replaced(forwarded_for, forwarded):
+    """The proxy appends to X-Forwarded-For: then the client is that address, or all are the proxy's."""
+    found = client_of("10.0.0.1", [*forwarded_for, "203.0.113.7"], forwarded, PROXIES)
+    assert found.address in {"203.0.113.7", "10.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "forwarded", "proxies", "said"),
+    [
+        ("203.0.113.7", [], [], 0, "sent no forwarding header"),
+        ("203.0.113.7", ["1.2.3.4"], [], 0, "no trusted proxy"),
+        ("10.0.0.1", [], [], 0, "sent no forwarding header"),
+        ("10.0.0.1", ["unknown"], [], 0, "X-Forwarded-For ends in no address"),
+        ("10.0.0.1", ["203.0.113.7, 10.0.0.2"], [], 2, "X-Forwarded-For has it"),
+        ("10.0.0.1", [], ["for=203.0.113.7"], 1, "Forwarded has it"),
+        ("10.0.0.1", ["203.0.113.7"], ["for=1.2.3.4"], 0, "disagree"),
+    ],
+)
+def test_the_reason_is_said(peer, forwarded_for, forwarded, proxies, said):
+    """An operator reads why, without an address in it."""
+    client = client_of(peer, forwarded_for, forwarded, PROXIES)
+    assert client.proxies == proxies
+    assert said in client.why
+    assert client.address not in client.why
+
+
+def test_networks_of_this_machine_are_local():
+    """Where a proxy stands in front; test networks and the internet are not."""
+    assert all(map(is_local, ("127.0.0.1", "::1", "10.1.2.3", "172.18.0.1", "192.168.1.1", "fd00::1")))
+    assert not any(map(is_local, ("203.0.113.7", "172.32.0.1", "2001:db8::1", "no address", "")))

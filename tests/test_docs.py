@@ -59,7 +59,8 @@ async def test_every_route_is_documented(app):
     """And every route that is documented answers."""
     documented = set(re.findall(r"`(?:GET|POST) (/[^`?]*)", README))
     assert documented == {
-        *("/api/event", "/hit.gif", "/api/totals", "/api/stream", "/badge.svg", "/box", "/counter.js", "/"),
+        *("/api/event", "/hit.gif", "/api/totals", "/api/stream", "/api/address"),
+        *("/badge.svg", "/box", "/counter.js", "/"),
         *("/metrics", "/-/healthy", "/-/ready"),
     }
     for path in documented:

@@ -11,7 +11,7 @@ EDGE = 4
 
 ROWS: dict[int, list[str]] = {
     0: ["errors", "model", "calendar", "window", "address", "languages", "announcements"],
-    1: ["visits", "visitor", "bots", "rules", "tally", "totals", "demo_day", "picture"],
+    1: ["visits", "visitor", "bots", "rules", "tally", "totals", "demo_day", "picture", "limits"],
     2: ["ports"],
     3: ["config", "clock", "sites", "keyring", "board", "cardinality", "ingest", "collector", "housekeeping"],
     EDGE: ["stores", "presence", "api", "metrics", "log"],
@@ -92,6 +92,7 @@ def test_every_module_has_its_tests():
         "api/events": "test_api_events.py",
         "api/totals": "test_api_totals.py",
         "api/listener": "test_stop.py",
+        "api/senders": "test_senders.py",
         "api/reading": "test_api_totals.py",
         "api/stream": "test_stream.py",
         "api/badge": "test_badge.py",

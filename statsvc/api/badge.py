@@ -2,11 +2,10 @@
 
 from aiohttp import hdrs, web
 
-from statsvc.address import Network
 from statsvc.api.box import Boxes, picture_headers, question
 from statsvc.api.events import headers_of
-from statsvc.api.http import sender_of
 from statsvc.api.reading import Reading, is_known, weak_etag
+from statsvc.api.senders import Senders
 from statsvc.collector import Collected, Collector
 from statsvc.errors import InvalidEvent
 from statsvc.model import Event, Site
@@ -19,13 +18,11 @@ POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inli
 
 
 class BadgeRoutes:
-    def __init__(
-        self, reading: Reading, boxes: Boxes, collector: Collector, trusted_proxies: tuple[Network, ...]
-    ) -> None:
+    def __init__(self, reading: Reading, boxes: Boxes, collector: Collector, senders: Senders) -> None:
         self._reading = reading
         self._boxes = boxes
         self._collector = collector
-        self._trusted_proxies = trusted_proxies
+        self._senders = senders
 
     async def get(self, request: web.Request) -> web.Response:
         """The box, drawn; with `count=1`, the page `u` is counted first, as by `/hit.gif`."""
@@ -46,7 +43,7 @@ class BadgeRoutes:
 
     async def _count(self, request: web.Request, site: Site, url: str) -> Collected:
         event = Event(PAGEVIEW, url, (site.domain,))
-        return await self._collector.collect(event, sender_of(request, self._trusted_proxies))
+        return await self._collector.collect(event, self._senders.of(request))
 
 
 def _counted(request: web.Request) -> str:

@@ -2,8 +2,8 @@
 
 from aiohttp import web
 
-from statsvc.address import Network
-from statsvc.api.http import read_body, sender_of
+from statsvc.api.http import read_body
+from statsvc.api.senders import Senders
 from statsvc.api.wire import decode_event, event_of_query
 from statsvc.collector import Collected, Collector
 
@@ -15,14 +15,14 @@ NEVER_CACHED = {"Cache-Control": "no-store, max-age=0"}
 
 
 class EventRoutes:
-    def __init__(self, collector: Collector, trusted_proxies: tuple[Network, ...]) -> None:
+    def __init__(self, collector: Collector, senders: Senders) -> None:
         self._collector = collector
-        self._trusted_proxies = trusted_proxies
+        self._senders = senders
 
     async def post(self, request: web.Request) -> web.Response:
         """Records the event in the body; answers with the totals."""
         event = decode_event(await read_body(request))
-        collected = await self._collector.collect(event, sender_of(request, self._trusted_proxies))
+        collected = await self._collector.collect(event, self._senders.of(request))
         return web.Response(
             status=202, body=collected.answer, content_type="application/json", headers=headers_of(collected)
         )
@@ -30,7 +30,7 @@ class EventRoutes:
     async def pixel(self, request: web.Request) -> web.Response:
         """Records the page named in the query; answers with a transparent GIF."""
         event = event_of_query(request.query)
-        collected = await self._collector.collect(event, sender_of(request, self._trusted_proxies))
+        collected = await self._collector.collect(event, self._senders.of(request))
         return web.Response(body=PIXEL, content_type="image/gif", headers=headers_of(collected))
 
 

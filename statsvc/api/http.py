@@ -1,4 +1,4 @@
-"""What every answer has in common: CORS, errors as JSON, and the address of who asked."""
+"""What every answer has in common: CORS, and errors as JSON."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -8,10 +8,8 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
-from statsvc.address import Network, client_address
 from statsvc.announcements import Announcer, Fault, Rejected
-from statsvc.errors import InvalidEvent, StoreError, Unavailable, UnknownSite
-from statsvc.model import Sender
+from statsvc.errors import InvalidEvent, StoreError, TooManyEvents, Unavailable, UnknownSite
 
 Observe = Callable[[str, str, int, float], None]
 """Told of each answer: its route's template, method, status and the seconds it took."""
@@ -98,6 +96,8 @@ def _error(request: web.Request, exc: Exception) -> web.Response:
             return json_error(400, str(exc), errors=exc.fields)
         case UnknownSite():
             return json_error(404, str(exc))
+        case TooManyEvents():
+            return json_error(429, str(exc), _retry_after(exc.retry_after_seconds))
         case Unavailable():
             return json_error(503, str(exc), _retry_after(exc.retry_after_seconds))
         case StoreError():
@@ -125,10 +125,3 @@ def _error(request: web.Request, exc: Exception) -> web.Response:
 
 def _retry_after(seconds: int) -> dict[str, str]:
     return {hdrs.RETRY_AFTER: str(seconds)}
-
-
-def sender_of(request: web.Request, trusted: tuple[Network, ...]) -> Sender:
-    address = request.remote or ""
-    if trusted:
-        address = client_address(address, request.headers.getall(hdrs.X_FORWARDED_FOR, ()), trusted)
-    return Sender(address, request.headers.get(hdrs.USER_AGENT, ""))

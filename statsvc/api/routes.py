@@ -16,6 +16,7 @@ from statsvc.api.http import Observe, answering, common_headers, preflight
 from statsvc.api.operations import OperationsRoutes
 from statsvc.api.pages import PageRoutes
 from statsvc.api.reading import Reading
+from statsvc.api.senders import Senders
 from statsvc.api.stream import Streams
 from statsvc.api.totals import TotalsRoutes
 from statsvc.board import Board
@@ -49,7 +50,8 @@ def public_app(parts: Parts) -> web.Application:
         client_max_size=LARGEST_EVENT_BYTES, middlewares=[answering(parts.announce, parts.observe)]
     )
     app.on_response_prepare.append(common_headers(parts.stopping))
-    events = EventRoutes(parts.collector, parts.trusted_proxies)
+    senders = Senders(parts.trusted_proxies, parts.announce)
+    events = EventRoutes(parts.collector, senders)
     reading = Reading(parts.sites, parts.registry)
     totals = TotalsRoutes(reading, parts.board, parts.clock)
     streams = Streams(reading, parts.sites, parts.board, parts.clock, parts.announce, parts.stopping)
@@ -57,7 +59,7 @@ def public_app(parts: Parts) -> web.Application:
     app.on_startup.append(streams.start)
     app.on_shutdown.append(streams.stop)
     boxes = Boxes(parts.board, parts.clock)
-    badge = BadgeRoutes(reading, boxes, parts.collector, parts.trusted_proxies)
+    badge = BadgeRoutes(reading, boxes, parts.collector, senders)
     box = BoxRoutes(reading, boxes)
     pages = PageRoutes(parts.sites, parts.board, parts.clock)
     app.add_routes(
@@ -65,6 +67,7 @@ def public_app(parts: Parts) -> web.Application:
             web.post("/api/event", events.post),
             web.get("/hit.gif", events.pixel, allow_head=False),
             web.get("/api/totals", totals.get),
+            web.get("/api/address", senders.get),
             web.get("/api/stream", streams.get, allow_head=False),
             web.get("/badge.svg", badge.get),
             web.get("/box", box.get),

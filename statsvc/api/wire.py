@@ -20,6 +20,7 @@ MOST_DOMAINS = 20
 _Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Domains = Annotated[str, msgspec.Meta(max_length=LONGEST_DOMAINS)]
 _Props = dict[str, Any] | str
+_Flag = bool | int | Annotated[str, msgspec.Meta(max_length=20)]
 
 
 class _Wire(msgspec.Struct, gc=False):
@@ -38,9 +39,12 @@ class _Wire(msgspec.Struct, gc=False):
     referrer: str | None = None
     p: _Props | None = None
     props: _Props | None = None
+    b: _Flag | None = None
+    bot: _Flag | None = None
 
 
-_LONG_NAMES = {"n": "name", "u": "url", "d": "domain", "r": "referrer", "p": "props"}
+_LONG_NAMES = {"n": "name", "u": "url", "d": "domain", "r": "referrer", "p": "props", "b": "bot"}
+_NO = {None, False, "", "0", "false", "undefined"}
 _decode = msgspec.json.Decoder(_Wire).decode
 
 
@@ -57,6 +61,7 @@ def decode_event(body: bytes) -> Event:
         name=wire.name if wire.n in {None, ""} else wire.n,
         url=wire.u or wire.url,
         domains=wire.d or wire.domain,
+        automated=wire.b not in _NO or wire.bot not in _NO,
     )
 
 
@@ -68,17 +73,17 @@ def event_of_query(query: Mapping[str, str]) -> Event:
     return decode_event(msgspec.json.encode(fields))
 
 
-def _event(name: str | int | None, url: str | None, domains: str | None) -> Event:
+def _event(name: str | int | None, url: str | None, domains: str | None, *, automated: bool) -> Event:
     name = str(name).strip() if name is not None else ""
     if not name or not url:
         required = ["is required"]
         raise InvalidEvent(({} if name else {"name": required}) | ({} if url else {"url": required}))
     if domains is None:
-        return Event(name, url, ())
+        return Event(name, url, (), automated)
     named = tuple(domain for entry in domains.split(",") if (domain := entry.strip()))
     if len(named) > MOST_DOMAINS:
         raise InvalidEvent({"domain": [f"names {len(named)} sites, at most {MOST_DOMAINS} are taken"]})
-    return Event(name, url, named)
+    return Event(name, url, named, automated)
 
 
 def _wrong_fields(body: bytes) -> dict[str, list[str]]:

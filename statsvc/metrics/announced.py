@@ -10,6 +10,8 @@ from statsvc.announcements import (
     Committed,
     Dropped,
     Fault,
+    Limited,
+    ProxyNotTrusted,
     Rejected,
 )
 from statsvc.ports import Clock
@@ -35,6 +37,12 @@ class AnnouncedMetrics:
             ["site", "reason"],
             registry=registry,
         )
+        self._limited = Counter(
+            "statsvc_events_limited",
+            "Events refused because their visitor or network had sent too many, by site and limit.",
+            ["site", "limit"],
+            registry=registry,
+        )
         self._capped = Counter(
             "statsvc_events_capped",
             "Events counted under (other), because their path or name was one too many for the site's day.",
@@ -45,6 +53,12 @@ class AnnouncedMetrics:
             "statsvc_requests_rejected",
             "Requests answered with an error, by HTTP status.",
             ["status"],
+            registry=registry,
+        )
+        self._proxy_not_trusted = Counter(
+            "statsvc_proxy_not_trusted_events",
+            "Events from a proxy in this machine's own networks that is not a trusted one:"
+            " all its visitors are taken for one.",
             registry=registry,
         )
         self._commit_seconds = Histogram(
@@ -97,10 +111,14 @@ class AnnouncedMetrics:
                     self._given_up.inc(announcement.events)
             case Dropped():
                 self._dropped.labels(announcement.site, announcement.reason).inc()
+            case Limited():
+                self._limited.labels(announcement.site, announcement.limit).inc()
             case Capped():
                 self._capped.labels(announcement.site, announcement.what).inc()
             case Rejected():
                 self._rejected.labels(str(announcement.status)).inc()
+            case ProxyNotTrusted():
+                self._proxy_not_trusted.inc()
             case ClockStepped():
                 self._clock_steps.inc()
             case Fault():

@@ -1,0 +1,43 @@
+"""Who sent a request; and `GET /api/address`, which tells an operator whom the service takes a caller for."""
+
+import orjson
+from aiohttp import hdrs, web
+
+from statsvc.address import Client, Network, client_of, is_local
+from statsvc.announcements import Announcer, ProxyNotTrusted
+from statsvc.bots import sign_of
+from statsvc.model import Sender
+from statsvc.visitor import network_of
+
+
+class Senders:
+    def __init__(self, trusted_proxies: tuple[Network, ...], announce: Announcer) -> None:
+        self._trusted_proxies = trusted_proxies
+        self._announce = announce
+
+    def of(self, request: web.Request) -> Sender:
+        headers = request.headers
+        client = self._client(request)
+        unproxied = not client.proxies and is_local(client.address)
+        if unproxied and (hdrs.X_FORWARDED_FOR in headers or hdrs.FORWARDED in headers):
+            self._announce(ProxyNotTrusted())
+        return Sender(client.address, headers.get(hdrs.USER_AGENT, ""), sign_of(headers), unproxied)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """The caller's own address, as events have it, and why."""
+        client = self._client(request)
+        told = {"address": client.address, "visitor": network_of(client.address), "why": client.why}
+        return web.Response(
+            body=orjson.dumps(told),
+            content_type="application/json",
+            headers={hdrs.CACHE_CONTROL: "no-store"},
+        )
+
+    def _client(self, request: web.Request) -> Client:
+        headers = request.headers
+        return client_of(
+            request.remote or "",
+            headers.getall(hdrs.X_FORWARDED_FOR, ()),
+            headers.getall(hdrs.FORWARDED, ()),
+            self._trusted_proxies,
+        )
