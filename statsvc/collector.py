@@ -64,16 +64,23 @@ class Collector:
                 drops.append(Dropped(site.domain, judged))
             elif judged.dropped:
                 drops.append(Dropped(site.domain, judged.dropped))
-        answers = await self._ingest.offer(hits) if hits else None
+        answer = None
+        if hits:
+            recorded = await self._ingest.offer(hits)
+            if recorded.dropped.get(0) is not DropReason.DUPLICATE:
+                answer = recorded.answers.to(hits[0].site, hits[0].path)
+            drops += [Dropped(hits[place].site.domain, why) for place, why in recorded.dropped.items()]
         for drop in drops:
             dropped.append(drop.reason)
             self._announce(drop)
-        if answers is not None:
-            return Collected(answers.to(hits[0].site, hits[0].path), dropped)
-        site = sites[0]
+        return Collected(answer or await self._unchanged(sites, hits, now), dropped)
+
+    async def _unchanged(self, sites: Sequence[Site], hits: Sequence[Hit], now: Moment) -> bytes:
+        """The totals where nothing was new; with the page, where it is one of the site's."""
+        site = hits[0].site if hits else sites[0]
         if site.public:
-            return Collected(await self._board.answer(site, {}, now), dropped)
-        return Collected(encode(without_numbers(site, now.wall_ms)), dropped)
+            return await self._board.answer(site, {hit.path: hit.path for hit in hits[:1]}, now)
+        return encode(without_numbers(site, now.wall_ms))
 
     def _named(self, event: Event, page: Page) -> tuple[list[Site], list[DropReason]]:
         """The sites an event names, each once; where it names none, the site of its page."""

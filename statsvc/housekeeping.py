@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from statsvc.announcements import Announcer, ClockStepped, Fault, SitesChanged
 from statsvc.board import Board
 from statsvc.calendar import local_hour, neighbour
+from statsvc.duplicates import RECEIPT_SECONDS
 from statsvc.keyring import DAYS_NEEDED, Keyring
 from statsvc.ports import Clock, Presence, Store
 from statsvc.sites import Sites
@@ -88,7 +89,8 @@ class Housekeeping:
         zones = [site.zone for site in self._sites] or [EARLIEST_ZONE]
         days = [local_hour(zone, now.wall_ms).day for zone in zones]
         days_before = neighbour(min(days), 1 - DAYS_NEEDED)
-        await self._store.forget(now.wall_ms - longest_ms - CLOCK_STEP_MS, days_before)
+        receipts_before_ms = now.wall_ms - RECEIPT_SECONDS * 1000
+        await self._store.forget(now.wall_ms - longest_ms - CLOCK_STEP_MS, receipts_before_ms, days_before)
         self._keyring.forget(days_before)
         if self._keep_page_days is not None:
             await self._store.let_go_of_page_days(neighbour(min(days), -self._keep_page_days))

@@ -7,13 +7,15 @@ the open batch and go together in the next, so the disk's speed sets the batch's
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from statsvc.announcements import Announcer, CommitFailed, Committed, Fault
 from statsvc.board import Answers, Board
 from statsvc.cardinality import Cardinality
+from statsvc.duplicates import Duplicates
 from statsvc.errors import StoreError, Unavailable
-from statsvc.model import Hit
+from statsvc.model import DropReason, Hit
 from statsvc.ports import Batch, Clock, Presence, Store
 from statsvc.sites import Sites
 from statsvc.tally import ENGAGEMENT, PAGEVIEW, fold
@@ -27,15 +29,25 @@ PATIENCE_SECONDS = 4.0
 RETRY_AFTER_SECONDS = 5
 
 
+class Recorded(NamedTuple):
+    """Hits are durable."""
+
+    answers: Answers
+    """For the hits that were not counted already."""
+    dropped: Mapping[int, DropReason]
+    """Why, by its place among those offered, for a hit that was counted already."""
+
+
 class _OpenBatch:
     """Hits on their way, and those who wait for them."""
 
-    __slots__ = ("answers", "done", "failed", "hits")
+    __slots__ = ("answers", "done", "dropped", "failed", "hits")
 
     def __init__(self) -> None:
         self.hits: list[Hit] = []
         self.done = asyncio.Event()
         self.answers: Answers | None = None
+        self.dropped: dict[int, DropReason] = {}
         self.failed = False
 
 
@@ -51,6 +63,7 @@ class Ingest:
         self._sites = sites
         self._clock = clock
         self._announce = announce
+        self._duplicates = Duplicates(store)
         self._cardinality = Cardinality(store, announce)
         self._open = _OpenBatch()
         self._arrived = asyncio.Event()
@@ -74,7 +87,7 @@ class Ingest:
         """Hits in the open batch."""
         return len(self._open.hits)
 
-    async def offer(self, hits: Sequence[Hit]) -> Answers:
+    async def offer(self, hits: Sequence[Hit]) -> Recorded:
         """Record `hits` together; when this returns they are durable.
 
         Raises Unavailable when they were not recorded.
@@ -84,13 +97,14 @@ class Ingest:
             raise Unavailable("the service is stopping", RETRY_AFTER_SECONDS)
         if len(batch.hits) + len(hits) > HITS_IN_OPEN_BATCH:
             raise Unavailable("more events arrive than can be committed", RETRY_AFTER_SECONDS)
+        first = len(batch.hits)
         batch.hits.extend(hits)
         self._arrived.set()
         await batch.done.wait()
         if batch.failed:
             raise Unavailable("the event could not be committed to disk", RETRY_AFTER_SECONDS)
         assert batch.answers is not None
-        return batch.answers
+        return Recorded(batch.answers, _part(batch.dropped, first, len(hits)))
 
     async def _flush_for_ever(self) -> None:
         while not self._closing or self._open.hits:
@@ -100,24 +114,29 @@ class Ingest:
             if not batch.hits:
                 continue
             try:
-                batch.answers = await self._flush(batch.hits)
+                await self._flush(batch)
             except Exception as exc:  # noqa: BLE001 - a fault in one batch must not end the loop
                 if not isinstance(exc, StoreError):
                     self._announce(Fault.of("flush loop", exc))
                 # What memory knows of this batch may be more, or less, than what the store knows.
                 self._presence_is_ahead = True
                 self._board.forget()
+                self._duplicates.forget()
                 batch.failed = True
             batch.done.set()
 
-    async def _flush(self, hits: list[Hit]) -> Answers:
+    async def _flush(self, batch: _OpenBatch) -> None:
         if self._presence_is_ahead:
             await self._presence.open(self._sites, self._clock.now())
             self._presence_is_ahead = False
+        hits, batch.dropped, receipts = await self._duplicates.sift(batch.hits)
+        batch.answers = await self._count(hits, receipts) if hits else Answers({}, {})
+
+    async def _count(self, hits: Sequence[Hit], receipts: bytes) -> Answers:
         hits = await self._cardinality.bound(hits)
         touched = await self._presence.touch(hits)
         tally = fold(hits, touched.touches, touched.peaks)
-        batch = Batch(random.getrandbits(63), hits[-1].at.wall_ms, tally, touched.open_visits)
+        batch = Batch(random.getrandbits(63), hits[-1].at.wall_ms, tally, touched.open_visits, receipts)
         sites = {hit.site.id: hit.site for hit in hits}
         async with self._board.between_commits:
             await self._commit(batch, hits)
@@ -155,6 +174,13 @@ class Ingest:
                 seconds = (self._clock.now().steady_ms - began) / 1000
                 self._announce(Committed(len(hits), _names(hits), seconds, attempts))
                 return
+
+
+def _part(dropped: Mapping[int, DropReason], first: int, count: int) -> Mapping[int, DropReason]:
+    """What `dropped` says of `count` places from `first` on, which is the new place 0."""
+    if not dropped:
+        return dropped
+    return {place: dropped[first + place] for place in range(count) if first + place in dropped}
 
 
 def _names(hits: Sequence[Hit]) -> Counter[tuple[str, str, bool]]:

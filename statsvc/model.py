@@ -33,6 +33,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     window_seconds: int = 300
     visit_gap_seconds: int = 1800
+    repeat_seconds: int = 0
+    """A visitor's pageview of the same page so soon after the last one is none; 0: each one is."""
     public: bool = True
 
     @property
@@ -57,6 +59,10 @@ class DropReason(StrEnum):
     """A browser fetched it in advance: nobody has seen the page yet."""
     HOSTNAME = "hostname"
     """The page's host is not the site's domain, a subdomain or an alias."""
+    DUPLICATE = "duplicate"
+    """An event with the same id was counted already."""
+    REPEAT = "repeat"
+    """The visitor loaded the page again within the site's repeat window: still reading, no pageview."""
     UNKNOWN_SITE = "unknown_site"
     """One of several sites named in an event is not registered; where none is, the answer is 404."""
 
@@ -83,6 +89,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """The sites it names, as written; empty means the site of the URL's host."""
     automated: bool = False
     """The page says that a program drives its browser."""
+    id: str = ""
+    """The sender's own name of this event: one that is sent again counts once. Empty for none."""
 
 
 class Page(NamedTuple):
@@ -114,6 +122,8 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
     at: Moment
     dropped: DropReason | None = None
     """Why it is not among the human numbers; None for a person's."""
+    receipt: int | None = None
+    """What a second sending of the same event has too; None where nothing tells."""
 
 
 class Touch(NamedTuple):

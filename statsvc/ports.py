@@ -35,6 +35,8 @@ class Batch(msgspec.Struct, frozen=True):
     tally: Tally
     open_visits: bytes
     """What the presence must read again to know the open visits; opaque to the store."""
+    receipts: bytes = b""
+    """What must be read again to know which events were counted; opaque to the store."""
 
 
 class Store(Protocol):
@@ -65,6 +67,9 @@ class Store(Protocol):
     async def open_visits(self) -> list[bytes]:
         """`Batch.open_visits` of every batch that was not yet forgotten, in the order of their commits."""
 
+    async def receipts(self) -> list[bytes]:
+        """`Batch.receipts` of each batch with some that was not forgotten, in the order of their commits."""
+
     async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
         """Ids of the distinct visitors of a local day, while they are kept."""
 
@@ -74,9 +79,10 @@ class Store(Protocol):
     async def names(self, site_id: int, day: str) -> set[str]:
         """The names of a local day's events, people's and bots'."""
 
-    async def forget(self, batches_before_ms: int, days_before: str) -> None:
+    async def forget(self, batches_before_ms: int, receipts_before_ms: int, days_before: str) -> None:
         """Destroy what is no longer needed: open visits of batches committed before `batches_before_ms`,
-        visitors' ids of local days before `days_before`, and those days' secrets, overwritten.
+        receipts of those before `receipts_before_ms`, visitors' ids of local days before `days_before`,
+        and those days' secrets, overwritten.
         """
 
     async def let_go_of_page_days(self, days_before: str) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from functools import lru_cache
+from hashlib import blake2b
 from urllib.parse import unquote, urlsplit
 
 from statsvc.bots import is_bot
@@ -27,7 +28,14 @@ def judge(  # every circumstance is an argument, so that a case can be told in o
     if sender.sign is DropReason.PREFETCH:
         return sender.sign
     dropped = _told_by(event, page, sender)
-    return Hit(site, identity, dropped is not None, event.name, page.path, hour, at, dropped)
+    receipt = receipt_of(site, event) if event.id else None
+    return Hit(site, identity, dropped is not None, event.name, page.path, hour, at, dropped, receipt)
+
+
+def receipt_of(site: Site, event: Event) -> int:
+    """60 bits of a hash of the site, the event's name and its id."""
+    text = f"{site.id}\n{event.name}\n{event.id}".encode(errors="replace")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 4
 
 
 def _told_by(event: Event, page: Page, sender: Sender) -> DropReason | None:

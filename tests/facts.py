@@ -52,6 +52,7 @@ def hit(
     site: Site = SITE,
     bot: bool = False,
     formerly: tuple[int, ...] = (),
+    receipt: int | None = None,
 ) -> Hit:
     hour = local_hour(site.zone, at.wall_ms)
-    return Hit(site, Identity(visitor, formerly), bot, name, path, hour, at)
+    return Hit(site, Identity(visitor, formerly), bot, name, path, hour, at, receipt=receipt)

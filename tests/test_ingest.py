@@ -8,7 +8,7 @@ from statsvc.announcements import Announcement, Announcer, CommitFailed, Committ
 from statsvc.board import Board
 from statsvc.errors import StoreError, Unavailable
 from statsvc.ingest import HITS_IN_OPEN_BATCH, Ingest
-from statsvc.model import Site
+from statsvc.model import DropReason, Site
 from statsvc.ports import Batch
 from statsvc.presence.memory import MemoryPresence
 from statsvc.sites import Sites
@@ -103,7 +103,7 @@ async def test_the_first_hit_is_committed_at_once_and_later_ones_gather(parts, c
 
 async def test_the_answer_has_the_totals_with_this_commit(parts, clock):
     """The numbers in an answer are those after the event was counted."""
-    answers = await parts.ingest.offer([hit(clock.now(), 1, "/a")])
+    answers = (await parts.ingest.offer([hit(clock.now(), 1, "/a")])).answers
     assert b'"visits":{"total":1,' in answers.to(hit(clock.now()).site, "/a")
     assert b'"pages":{"/a":{"visits":1,"pageviews":1,"current":1}}' in answers.to(hit(clock.now()).site, "/a")
 
@@ -130,7 +130,7 @@ async def test_what_cannot_be_committed_is_refused_and_leaves_no_trace(parts, cl
     parts.store.failures_before = 3
     with pytest.raises(Unavailable, match="could not be committed"):
         await parts.ingest.offer([hit(clock.now(), 1)])
-    answers = await parts.ingest.offer([hit(clock.now(), 1)])
+    answers = (await parts.ingest.offer([hit(clock.now(), 1)])).answers
     assert b'"visits":{"total":1,"today":1,' in answers.to(hit(clock.now()).site, "")
     assert await pageviews(parts) == 1
 
@@ -141,7 +141,7 @@ async def test_a_batch_refused_but_durable_is_known_to_memory_too(parts, clock):
     parts.store.failures_after = 3
     with pytest.raises(Unavailable):
         await parts.ingest.offer([hit(clock.now(), 2)])
-    answers = await parts.ingest.offer([hit(clock.now(), 2)])
+    answers = (await parts.ingest.offer([hit(clock.now(), 2)])).answers
     body = answers.to(hit(clock.now()).site, "")
     assert b'"visits":{"total":2,' in body
     assert b'"pageviews":{"total":3,' in body
@@ -206,4 +206,44 @@ async def test_a_fault_in_one_batch_does_not_end_the_loop(parts, clock):
         await parts.ingest.offer([hit(clock.now())])
     assert len(parts.heard(Fault)) == 1
     await parts.ingest.offer([hit(clock.now())])
+    assert await pageviews(parts) == 1
+
+
+def numbered(at, receipt: int, visitor: int = 1):
+    return hit(at, visitor, receipt=receipt)
+
+
+async def test_an_event_that_is_sent_again_counts_once(parts, clock):
+    """In one batch, in a later one, and beside others that are new; each sender hears of its own."""
+    parts.store.gate.clear()
+    first = asyncio.create_task(parts.ingest.offer([hit(clock.now())]))
+    await parts.store.committing.wait()
+    together = [
+        asyncio.create_task(parts.ingest.offer([numbered(clock.now(), receipt)])) for receipt in (7, 7, 8)
+    ]
+    parts.store.gate.set()
+    await first
+    recorded = await asyncio.gather(*together)
+    assert [dict(each.dropped) for each in recorded] == [{}, {0: DropReason.DUPLICATE}, {}]
+    again = await parts.ingest.offer([numbered(clock.now(), 8), numbered(clock.now(), 9)])
+    assert dict(again.dropped) == {0: DropReason.DUPLICATE}
+    assert dict((await parts.ingest.offer([numbered(clock.now(), 9)])).dropped) == {0: DropReason.DUPLICATE}
+    assert await pageviews(parts) == 4
+
+
+async def test_an_event_that_could_not_be_committed_may_be_sent_again(parts, clock):
+    """What was refused was not counted, so its second sending is no duplicate."""
+    parts.store.failures_before = 3
+    with pytest.raises(Unavailable):
+        await parts.ingest.offer([numbered(clock.now(), 7)])
+    assert not (await parts.ingest.offer([numbered(clock.now(), 7)])).dropped
+    assert await pageviews(parts) == 1
+
+
+async def test_an_event_refused_but_durable_counts_once(parts, clock):
+    """503 though it was committed: only the store knows, and is asked."""
+    parts.store.failures_after = 3
+    with pytest.raises(Unavailable):
+        await parts.ingest.offer([numbered(clock.now(), 7)])
+    assert dict((await parts.ingest.offer([numbered(clock.now(), 7)])).dropped) == {0: DropReason.DUPLICATE}
     assert await pageviews(parts) == 1

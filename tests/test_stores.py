@@ -55,9 +55,13 @@ async def opened(opener: Opener, tmp_path: Path) -> AsyncIterator[Opened]:
 
 
 def batch(
-    number: int = 1, tally: Tally | None = None, at_ms: int = NOON_MS, open_visits: bytes = b""
+    number: int = 1,
+    tally: Tally | None = None,
+    at_ms: int = NOON_MS,
+    open_visits: bytes = b"",
+    receipts: bytes = b"",
 ) -> Batch:
-    return Batch(number, at_ms, tally or Tally(), open_visits)
+    return Batch(number, at_ms, tally or Tally(), open_visits, receipts)
 
 
 def a_tally(visits: int = 1, pageviews: int = 2, day: str = TODAY, visitors: tuple[int, ...] = (7,)) -> Tally:
@@ -84,6 +88,19 @@ async def test_what_was_committed_is_there_after_a_restart(opener, tmp_path):
         assert await second.store.visitors(1, TODAY, False) == [7]
         assert await second.store.visitors(1, TODAY, True) == []
         assert await second.store.open_visits() == [b"journal"]
+
+
+async def test_receipts_are_kept_in_order_until_they_are_forgotten(opener, tmp_path):
+    """Of batches that have some; those of a batch that was there already are not kept twice."""
+    async with opener(tmp_path) as first:
+        for number, receipts in enumerate((b"one", b"", b"two", b"three")):
+            for _ in range(2):
+                at_ms = NOON_MS + number * DAY_MS
+                await first.store.commit(batch(number, at_ms=at_ms, receipts=receipts))
+    async with opener(tmp_path) as second:
+        assert await second.store.receipts() == [b"one", b"two", b"three"]
+        await second.store.forget(NOON_MS, NOON_MS + DAY_MS, TODAY)
+        assert await second.store.receipts() == [b"two", b"three"]
 
 
 async def test_a_batch_counts_once_however_often_it_is_committed(opened):
@@ -155,7 +172,7 @@ async def test_forget_destroys_what_is_old_and_nothing_else(opened):
     for day, at_ms in (("2026-11-20", NOON_MS - 3 * DAY_MS), (TODAY, NOON_MS)):
         await opened.store.commit(batch(at_ms, a_tally(day=day), at_ms, day.encode()))
         await opened.store.secret(1, day, day.encode())
-    await opened.store.forget(NOON_MS - DAY_MS, "2026-11-22")
+    await opened.store.forget(NOON_MS - DAY_MS, NOON_MS - 2 * DAY_MS, "2026-11-22")
     assert await opened.store.open_visits() == [TODAY.encode()]
     assert await opened.store.visitors(1, "2026-11-20", False) == []
     assert await opened.store.visitors(1, TODAY, False) == [7]

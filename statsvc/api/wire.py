@@ -14,12 +14,14 @@ from statsvc.model import Event
 from statsvc.tally import PAGEVIEW
 
 LONGEST_NAME = 120
+LONGEST_ID = 100
 LONGEST_DOMAINS = 2000
 MOST_DOMAINS = 20
 
 _Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Domains = Annotated[str, msgspec.Meta(max_length=LONGEST_DOMAINS)]
 _Props = dict[str, Any] | str
+_Id = Annotated[str, msgspec.Meta(max_length=LONGEST_ID)] | int | float
 _Flag = bool | int | Annotated[str, msgspec.Meta(max_length=20)]
 
 
@@ -41,6 +43,7 @@ class _Wire(msgspec.Struct, gc=False):
     props: _Props | None = None
     b: _Flag | None = None
     bot: _Flag | None = None
+    id: _Id | None = None
 
 
 _LONG_NAMES = {"n": "name", "u": "url", "d": "domain", "r": "referrer", "p": "props", "b": "bot"}
@@ -62,6 +65,7 @@ def decode_event(body: bytes) -> Event:
         url=wire.u or wire.url,
         domains=wire.d or wire.domain,
         automated=wire.b not in _NO or wire.bot not in _NO,
+        identity="" if wire.id is None else str(wire.id),
     )
 
 
@@ -73,17 +77,19 @@ def event_of_query(query: Mapping[str, str]) -> Event:
     return decode_event(msgspec.json.encode(fields))
 
 
-def _event(name: str | int | None, url: str | None, domains: str | None, *, automated: bool) -> Event:
+def _event(
+    name: str | int | None, url: str | None, domains: str | None, *, automated: bool, identity: str
+) -> Event:
     name = str(name).strip() if name is not None else ""
     if not name or not url:
         required = ["is required"]
         raise InvalidEvent(({} if name else {"name": required}) | ({} if url else {"url": required}))
     if domains is None:
-        return Event(name, url, (), automated)
+        return Event(name, url, (), automated, identity)
     named = tuple(domain for entry in domains.split(",") if (domain := entry.strip()))
     if len(named) > MOST_DOMAINS:
         raise InvalidEvent({"domain": [f"names {len(named)} sites, at most {MOST_DOMAINS} are taken"]})
-    return Event(name, url, named, automated)
+    return Event(name, url, named, automated, identity)
 
 
 def _wrong_fields(body: bytes) -> dict[str, list[str]]:

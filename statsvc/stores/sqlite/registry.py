@@ -9,7 +9,8 @@ from statsvc.errors import SiteError
 from statsvc.model import Baseline, PageTotals, Site, Token
 from statsvc.stores.sqlite.database import Database, Row
 
-_SITE = "id, domain, time_zone, aliases, window_seconds, visit_gap_seconds, public"
+_SETTINGS = "time_zone, aliases, window_seconds, visit_gap_seconds, repeat_seconds, public"
+_SITE = f"id, domain, {_SETTINGS}"
 _BASELINE = "id, visits, pageviews, reason, made_at_ms, undone_at_ms, undone_reason"
 _TOKEN = "id, site, note, made_at_ms, revoked_at_ms"
 
@@ -26,9 +27,7 @@ class SqliteRegistry:
 
     async def add(self, site: Site, at_ms: int, *, again: bool = False) -> Site:
         rows = await self._database.write(
-            "INSERT INTO sites"
-            " (domain, time_zone, aliases, window_seconds, visit_gap_seconds, public, added_at_ms)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)"
+            f"INSERT INTO sites (domain, {_SETTINGS}, added_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (domain) DO UPDATE SET removed_at_ms = NULL WHERE removed_at_ms IS NOT NULL AND ?"
             f" RETURNING {_SITE}",
             (site.domain, *_settings(site), at_ms, again),
@@ -39,9 +38,7 @@ class SqliteRegistry:
 
     async def change(self, site: Site) -> None:
         await self._database.write(
-            "UPDATE sites"
-            " SET time_zone = ?, aliases = ?, window_seconds = ?, visit_gap_seconds = ?, public = ?"
-            " WHERE id = ?",
+            f"UPDATE sites SET ({_SETTINGS}) = (?, ?, ?, ?, ?, ?) WHERE id = ?",
             (*_settings(site), site.id),
         )
 
@@ -106,9 +103,11 @@ class SqliteRegistry:
         return rows[0][0] if rows else None
 
 
-def _settings(site: Site) -> tuple[str, str, int, int, bool]:
+def _settings(site: Site) -> tuple[str, str, int, int, int, bool]:
+    """In the order of _SETTINGS."""
     aliases = orjson.dumps(site.aliases).decode()
-    return site.time_zone, aliases, site.window_seconds, site.visit_gap_seconds, site.public
+    spans = (site.window_seconds, site.visit_gap_seconds, site.repeat_seconds)
+    return site.time_zone, aliases, *spans, site.public
 
 
 def _site(row: Row) -> Site:

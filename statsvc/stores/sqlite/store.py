@@ -24,8 +24,8 @@ class SqliteStore:
     async def commit(self, batch: Batch) -> None:
         try:
             await self._database.write(
-                "INSERT INTO commits (id, at_ms, open_visits, tally) VALUES (?, ?, ?, ?)",
-                (batch.id, batch.at_ms, batch.open_visits, _as_json(batch.tally)),
+                "INSERT INTO commits (id, at_ms, open_visits, receipts, tally) VALUES (?, ?, ?, ?, ?)",
+                (batch.id, batch.at_ms, batch.open_visits, batch.receipts, _as_json(batch.tally)),
             )
         except sqlite3.IntegrityError as exc:
             if "batches.id" not in str(exc):
@@ -87,6 +87,10 @@ class SqliteStore:
         rows = await self._database.read("SELECT open_visits FROM batches ORDER BY place")
         return [open_visits for (open_visits,) in rows]
 
+    async def receipts(self) -> list[bytes]:
+        rows = await self._database.read("SELECT ids FROM receipts ORDER BY place")
+        return [ids for (ids,) in rows]
+
     async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
         rows = await self._database.read(
             "SELECT visitors FROM newcomers WHERE site = ? AND day = ? AND bot = ?", (site_id, day, bot)
@@ -103,13 +107,14 @@ class SqliteStore:
         rows = await self._database.read("SELECT name FROM names WHERE site = ? AND day = ?", (site_id, day))
         return {name for (name,) in rows}
 
-    async def forget(self, batches_before_ms: int, days_before: str) -> None:
-        # Batches were appended in the order of time, so those to go are the first ones.
-        await self._forget_rows(
-            "DELETE FROM batches WHERE place IN (SELECT place FROM"
-            " (SELECT place, at_ms FROM batches ORDER BY place LIMIT ?) WHERE at_ms < ?) RETURNING place",
-            (FORGET_ROWS, batches_before_ms),
-        )
+    async def forget(self, batches_before_ms: int, receipts_before_ms: int, days_before: str) -> None:
+        # They were appended in the order of time, so those to go are the first ones.
+        for table, before_ms in (("batches", batches_before_ms), ("receipts", receipts_before_ms)):
+            await self._forget_rows(
+                f"DELETE FROM {table} WHERE place IN (SELECT place FROM (SELECT place, at_ms FROM {table}"
+                " ORDER BY place LIMIT ?) WHERE at_ms < ?) RETURNING place",
+                (FORGET_ROWS, before_ms),
+            )
         for (site_id,) in await self._database.read("SELECT id FROM sites"):
             await self._forget_rows(
                 "DELETE FROM newcomers WHERE (site, day, bot, batch) IN (SELECT site, day, bot, batch"

@@ -1,0 +1,95 @@
+"""What was counted already: an event that is sent again, and a page that is loaded again.
+
+Both are decided where batches are flushed, one batch at a time, so that of two that come together one
+is the first. What is known of a batch that could not be committed must be forgotten again.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from statsvc.model import DropReason, Hit
+from statsvc.ports import Store
+from statsvc.tally import ENGAGEMENT, PAGEVIEW
+
+RECEIPT_SECONDS = 24 * 3600
+"""How long an event's id is known."""
+RECEIPTS_HELD = 500_000
+"""Ids known at most, the latest ones: some 60 MB. Where more come in a day, they are known for less."""
+PAGEVIEWS_HELD = 200_000
+"""Latest pageviews, of sites with a repeat window, whose time is known."""
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Sifted(NamedTuple):
+    hits: list[Hit]
+    """Those that count; a repeat as the engagement that it is."""
+    dropped: dict[int, DropReason]
+    """Why, by the place in the batch, for those that don't, or count as something else."""
+    receipts: bytes
+    """For `Batch.receipts`."""
+
+
+class Duplicates:
+    """Ids outlive the process, as they are committed with their events. Repeat windows begin anew with it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._receipts: dict[int, None] | None = None
+        self._viewed_ms: dict[tuple[int, int, str], int] = {}
+
+    def forget(self) -> None:
+        """Know only what was committed."""
+        self._receipts = None
+        self._viewed_ms.clear()
+
+    async def sift(self, hits: Sequence[Hit]) -> Sifted:
+        """Take a batch apart. Raises StoreError."""
+        counted: list[Hit] = []
+        dropped: dict[int, DropReason] = {}
+        receipts: list[int] = []
+        for place, hit in enumerate(hits):
+            if hit.receipt is not None and hit.name != ENGAGEMENT:
+                known = self._receipts if self._receipts is not None else await self._read()
+                if hit.receipt in known:
+                    dropped[place] = DropReason.DUPLICATE
+                    continue
+                receipts.append(hit.receipt)
+                _remember(known, hit.receipt, None, RECEIPTS_HELD)
+            if hit.site.repeat_seconds and hit.name == PAGEVIEW and self._is_repeat(hit):
+                dropped[place] = DropReason.REPEAT
+                hit = msgspec.structs.replace(hit, name=ENGAGEMENT)  # noqa: PLW2901 - what counts of it
+            counted.append(hit)
+        return Sifted(counted, dropped, struct.pack(f"<{len(receipts)}Q", *receipts))
+
+    async def _read(self) -> dict[int, None]:
+        receipts = _unpacked(await self._store.receipts())
+        self._receipts = dict.fromkeys(receipts[-RECEIPTS_HELD:])
+        return self._receipts
+
+    def _is_repeat(self, hit: Hit) -> bool:
+        visitor, formerly = hit.identity
+        now = hit.at.steady_ms
+        for known_as in (visitor, *formerly):
+            viewed = self._viewed_ms.get((hit.site.id, known_as, hit.path))
+            if viewed is not None and now - viewed < hit.site.repeat_seconds * 1000:
+                return True
+        key = (hit.site.id, visitor, hit.path)
+        self._viewed_ms.pop(key, None)
+        _remember(self._viewed_ms, key, now, PAGEVIEWS_HELD)
+        return False
+
+
+def _remember(held: dict[Key, Value], key: Key, value: Value, most: int) -> None:
+    """The newest one last; what is too many goes from the front."""
+    held[key] = value
+    if len(held) > most:
+        del held[next(iter(held))]
+
+
+def _unpacked(packed: Iterable[bytes]) -> list[int]:
+    return [receipt for ids in packed for (receipt,) in struct.iter_unpack("<Q", ids)]
