@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from statsvc.assets.build import ASSETS, BUNDLER
 from tests.browser import (
@@ -195,6 +195,46 @@ def test_a_page_opened_while_the_service_is_down_is_counted_when_it_is_back(serv
         reader.wait_for_events(["pageview", "pageview", "pageview", "engagement"])
     assert len(reader.warnings) == 1
     assert reader.errors == []
+
+
+def test_a_page_whose_answer_was_lost_is_counted_once(service, portal, reader):
+    """The event was counted and its answer never came: the pixel and the next report say the same again."""
+    reader.page.clock.install()
+    lost = []
+
+    def lose(route: Route) -> None:
+        if not lost:
+            # Sent by Playwright itself, which doesn't know the browser's names of hosts.
+            lost.append(route.fetch(url=f"http://{service.public}/api/event").status)
+            route.abort()
+        else:
+            route.continue_()
+
+    reader.page.route("**/api/event", lose)
+    with reader.page.expect_console_message(lambda message: message.type == "warning"):
+        reader.page.goto(portal.put("/", script(service) + BOX))
+    assert lost == [202]
+    with reader.page.expect_response(lambda response: "/hit.gif" in response.url):
+        reader.page.clock.run_for(1_000)
+    reader.page.clock.run_for(133_000)
+    expect(reader.page.locator("#total")).to_have_text("1.055.568")
+    assert totals(service)["pageviews"]["total"] == BASE_PAGEVIEWS + 1
+    # What the page reports by itself is no repetition of the view.
+    for _ in range(2):
+        with reader.page.expect_response("**/api/event"):
+            reader.page.evaluate("statsvc('Download')")
+    counted = 'statsvc_events_total{audience="human",name="custom",site="portal.test"} 2.0'
+    with urllib.request.urlopen(f"http://{service.operations}/metrics") as metrics:
+        assert counted in metrics.read().decode()
+
+
+def test_a_browser_that_a_program_drives_is_counted_among_the_bots(service, portal, reader):
+    """It says so itself, whatever its User-Agent says; and sees the numbers all the same."""
+    reader.page.add_init_script("Object.defineProperty(navigator, 'webdriver', { value: true })")
+    with reader.page.expect_response("**/api/event") as answer:
+        reader.page.goto(portal.put("/", script(service) + BOX))
+    assert answer.value.headers["x-statsvc-dropped"] == "headless"
+    expect(reader.page.locator("#total")).to_have_text("1.055.567")
 
 
 def test_a_browser_that_never_saw_numbers_keeps_what_the_page_says(service, portal, reader):

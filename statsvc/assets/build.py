@@ -36,7 +36,7 @@ def stamp() -> str:
     """Of everything that the built file depends on."""
     paths = sorted((*SOURCES.iterdir(), ASSETS / "labels.json", Path(__file__)))
     content = b"".join(f"{path.name}\n".encode() + path.read_bytes() for path in paths)
-    return f"/*! statsvc {sha256(content).hexdigest()[:12]} */\n"
+    return f"// statsvc {sha256(content).hexdigest()[:6]}\n"
 
 
 def build() -> str:

@@ -23,5 +23,9 @@ export const openStream = () => new EventSource(service + "api/stream?site=" + s
 const call = (what, how) =>
   fetch(service + "api/" + what, how).then((response) =>
     // What isn't good says what is wrong.
-    response.ok ? response.json() : response.text().then((text) => Promise.reject(response.status + text)),
+    response.ok
+      ? response.json()
+      : response.text().then((text) => {
+          throw response.status + text;
+        }),
   );

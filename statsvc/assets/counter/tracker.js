@@ -16,7 +16,7 @@ let warned;
 export function start() {
   counts = isCounted();
   // The canonical link's address, when the editor asks for it and it is of this host.
-  const link = options.canonical != null && document.querySelector("link[rel=canonical]");
+  const link = options.canonical != null && document.querySelector("[rel=canonical]");
   move(0, link && link.href.includes("//" + location.host + "/") && link.href);
   addEventListener("popstate", move);
   addEventListener("pageshow", (event) => event.persisted && see(view.u));
@@ -38,7 +38,8 @@ function move(_, address) {
 }
 
 function see(address) {
-  view = { n: "pageview", u: address, d: sites + "" };
+  // The id is for a report whose answer is lost: the next one may say the same, and counts once.
+  view = { n: "pageview", u: address, d: sites + "", id: Math.random(), b: +navigator.webdriver };
   report();
 }
 
@@ -53,7 +54,7 @@ function beat() {
 /** Send what the view is due, that it is seen or still read; or an event with a name of the page's own. */
 function report(name) {
   const seen = view;
-  const event = { ...seen, n: name || seen.n };
+  const event = { ...seen, ...(name && { n: name, id: "" }) };
   const read = () => (seen.n = "engagement");
   if (!name) read(); // while there is no answer, assume so: a slow one is no reason to count again
   reportedAt = Date.now();
@@ -67,7 +68,7 @@ function report(name) {
     },
     (error) => {
       remember("force-cache");
-      warned ||= !console.warn("statsvc: " + sites + ": " + error);
+      warned ||= !console.warn("statsvc: " + sites, error);
       if (event.n == "pageview") seen.n = event.n; // the next report counts it
       if (counts && error.message) setTimeout(sendPixel, 1000, event, read);
     },
