@@ -53,6 +53,13 @@ class Capped(msgspec.Struct, frozen=True):
     """`path` or `name`."""
 
 
+class Folded(msgspec.Struct, frozen=True):
+    """A site had more pages than are kept: the least read ones are counted under `(other)` from now on."""
+
+    site: str
+    pages: int
+
+
 class Rejected(msgspec.Struct, frozen=True):
     """A request to the collector was answered with an error."""
 
@@ -109,6 +116,7 @@ Announcement = (
     | Dropped
     | Limited
     | Capped
+    | Folded
     | Rejected
     | ProxyNotTrusted
     | Started

@@ -34,6 +34,11 @@ class Board:
         self._sites.clear()
         self._pages.clear()
 
+    def forget_pages(self, site_id: int, paths: Iterable[str]) -> None:
+        """Read these pages' totals again when they are next asked for."""
+        for path in paths:
+            self._pages.pop((site_id, path), None)
+
     async def totals(self, site: Site, now: Moment) -> SiteTotals:
         """Raises StoreError where history must be read and can't be."""
         totals = self._held(site, now)

@@ -1,7 +1,8 @@
-"""Paths and names are the sender's choice: how many of them a site can have in a day is not.
+"""Paths and names are the sender's choice: how many of them a site can have in a day, and in all, is not.
 
 What goes beyond is counted under `(other)`, so a site's totals stay exact while random paths, by
-mistake or on purpose, can't grow the store without bound.
+mistake or on purpose, can't grow the store without bound. A day's bound is kept as events come in; the
+bound of all pages by housekeeping, which folds those that were read least.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +16,8 @@ from statsvc.tally import ENGAGEMENT, PAGEVIEW
 
 PATHS_A_DAY = 10_000
 """Different paths of a site in one local day; a portal's readers open some hundred to some thousand."""
+PAGES_KEPT = 100_000
+"""Different pages of a site, of all time, with numbers of their own."""
 NAMES_A_DAY = 100
 """Different names of custom events of a site in one local day."""
 OTHER = "(other)"

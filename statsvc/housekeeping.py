@@ -5,11 +5,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from zoneinfo import ZoneInfo
 
-from statsvc.announcements import Announcer, ClockStepped, Fault, SitesChanged
+from statsvc import cardinality
+from statsvc.announcements import Announcer, ClockStepped, Fault, Folded, SitesChanged
 from statsvc.board import Board
 from statsvc.calendar import local_hour, neighbour
 from statsvc.duplicates import RECEIPT_SECONDS
 from statsvc.keyring import DAYS_NEEDED, Keyring
+from statsvc.model import Site
 from statsvc.ports import Clock, Presence, Store
 from statsvc.sites import Sites
 
@@ -94,7 +96,20 @@ class Housekeeping:
         self._keyring.forget(days_before)
         if self._keep_page_days is not None:
             await self._store.let_go_of_page_days(neighbour(min(days), -self._keep_page_days))
+        for site, day in zip(self._sites, days, strict=False):
+            await self._fold_pages(site, neighbour(day, 1 - cardinality.DAYS_HELD))
         await self._presence.trim(now)
+
+    async def _fold_pages(self, site: Site, seen_before: str) -> None:
+        """Keep as many pages of a site as are kept; none of those that a day at hand may still name."""
+        while not self._stopping.is_set():
+            paths = await self._store.fold_pages(
+                site.id, cardinality.PAGES_KEPT, seen_before, cardinality.OTHER
+            )
+            if not paths:
+                return
+            self._board.forget_pages(site.id, (*paths, cardinality.OTHER))
+            self._announce(Folded(site.domain, len(paths)))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while not self._stopping.is_set():

@@ -91,6 +91,14 @@ class Store(Protocol):
         The pages' all-time totals stay, and all counts of sites.
         """
 
+    async def fold_pages(self, site_id: int, keep: int, seen_before: str, into: str) -> list[str]:
+        """Make the least read pages of a site one page, `into`, where there are more than `keep`.
+
+        All they had is added to that page, of all time and day by day; the paths that are gone are
+        returned. Pages seen on or after the local day `seen_before` stay. A call folds some of those
+        that are too many: call it until nothing is returned.
+        """
+
     async def probe(self) -> None:
         """Commit something of no meaning, durably; raises StoreError where that can't be done."""
 

@@ -200,7 +200,7 @@ def test_a_page_opened_while_the_service_is_down_is_counted_when_it_is_back(serv
 def test_a_page_whose_answer_was_lost_is_counted_once(service, portal, reader):
     """The event was counted and its answer never came: the pixel and the next report say the same again."""
     reader.page.clock.install()
-    lost = []
+    lost: list[int] = []
 
     def lose(route: Route) -> None:
         if not lost:

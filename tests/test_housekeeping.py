@@ -1,24 +1,27 @@
 import asyncio
+import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from statsvc.announcements import Announcer, SitesChanged
+from statsvc import cardinality
+from statsvc.announcements import Announcer, Folded, SitesChanged
 from statsvc.board import Board
 from statsvc.calendar import neighbour
 from statsvc.housekeeping import Housekeeping
 from statsvc.keyring import Keyring
-from statsvc.model import Site
+from statsvc.model import PageTotals, Site
 from statsvc.ports import Batch
 from statsvc.presence.memory import MemoryPresence
 from statsvc.sites import Sites
-from statsvc.stores.sqlite import Database, SqliteRegistry
+from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
+from statsvc.stores.sqlite.audit import audit
 from statsvc.stores.sqlite.database import BUSY_TIMEOUT_SECONDS
 from statsvc.stores.sqlite.snapshot import snapshot
-from statsvc.tally import Tally
-from tests.facts import NOON_MS
+from statsvc.tally import Tally, fold
+from tests.facts import NOON_MS, hit
 from tests.test_log import Listener
 
 TODAY = "2026-11-23"
@@ -116,6 +119,47 @@ async def test_days_of_pages_are_kept_as_long_as_the_operator_wants(
     assert await kept(5) == days[:3]
     assert await database.read("SELECT * FROM let_go") == [("page_days", days[2])]
     assert await database.read("SELECT sum(pageviews) FROM pages") == [(6 * 3000,)]
+
+
+async def sizes_under_random_paths(care, database: Database, clock, *, days: int, paths: int) -> list[int]:
+    """The file's size after each of `days`, on which nobody has `paths` pages read once and one page is read."""
+    (site,) = care.sites
+    store, sizes = SqliteStore(database), []
+    for day in range(days):
+        now = clock.advance(86_400)
+        hits = [hit(now, 1, f"/{day}/{secrets.token_hex(20)}", site=site) for _ in range(paths)]
+        hits.append(hit(now, 1, "/read", site=site))
+        touched = await MemoryPresence(store).touch(hits)
+        tally = fold(hits, touched.touches, touched.peaks)
+        await store.commit(Batch(day, now.wall_ms, tally, touched.open_visits))
+        await care.tidy()
+        await database.empty_log()
+        sizes.append(database.space().data_bytes)
+    ((pages, pageviews),) = await database.read("SELECT count(*), sum(pageviews) FROM pages")
+    assert pages <= cardinality.PAGES_KEPT + cardinality.DAYS_HELD * paths
+    assert pageviews == days * (paths + 1)
+    assert await store.pages([(1, "/read")]) == {(1, "/read"): PageTotals(days, days)}
+    assert list(audit(database.path, lambda *_: None)) == []
+    return sizes
+
+
+async def test_random_paths_do_not_grow_the_store_for_ever(care, clock, database: Database, monkeypatch):
+    """Past the pages that are kept, the file stays as it is; totals are exact, and the audit finds nothing."""
+    monkeypatch.setattr(cardinality, "PAGES_KEPT", 2000)
+    sizes = await sizes_under_random_paths(care, database, clock, days=20, paths=300)
+    assert sizes[-1] < 1.1 * sizes[9]
+    assert any(isinstance(heard, Folded) for heard in care.heard)
+
+
+@pytest.mark.torture
+async def test_months_of_random_paths_do_not_grow_the_store_for_ever(care, clock, database: Database):
+    """As many every day as are taken, at the real bounds."""
+    sizes = await sizes_under_random_paths(care, database, clock, days=60, paths=cardinality.PATHS_A_DAY)
+    print(
+        f"random paths: {60 * cardinality.PATHS_A_DAY:,} in 60 days,"
+        f" store {sizes[14] / 1e6:.0f} MB after 15 days, {sizes[-1] / 1e6:.0f} MB after 60"
+    )
+    assert sizes[-1] < 1.1 * sizes[14]
 
 
 async def test_a_reader_in_the_way_holds_nobody_up(care, database: Database, tmp_path: Path):

@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from statsvc.model import Moment, Sender
 from tests.facts import FakeClock
 from tests.process import CHROME
 
+OPERATE = (Path(__file__).parent.parent / "docs" / "operate.md").read_text()
 STREET = "203.0.113.7"
 
 
@@ -94,6 +96,19 @@ def test_memory_is_bounded_and_a_busy_bucket_outlives_idle_ones(clock, monkeypat
         assert len(limits._networks._young) + len(limits._networks._old) <= 100
     # It is refused from its fourth event on, so its bucket moves on only while it is let in.
     assert said["network"] >= 40
+
+
+@pytest.mark.parametrize(("visitors", "most"), [(1, 37_200), (10**6, 114_000)])
+def test_what_one_machine_can_add_in_an_hour_is_what_the_docs_say(clock, visitors, most):
+    """At 200 events a second for an hour, under one User-Agent or ever new ones."""
+    settings = load_settings({}, {})
+    limits = Limits(settings.visitor_limit, settings.network_limit)
+    admitted = 0
+    for n in range(200 * 3600):
+        sender = Sender(STREET, f"{CHROME} {n % visitors}")
+        admitted += not refused(limits, sender, clock.advance(0.005))
+    assert abs(admitted - most) < 50
+    assert f"{most:,}" in OPERATE
 
 
 def test_a_school_behind_one_address_never_meets_the_defaults(clock):

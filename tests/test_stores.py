@@ -180,6 +180,31 @@ async def test_forget_destroys_what_is_old_and_nothing_else(opened):
     assert (await opened.store.history(1, "2026-01-01", TODAY)).total == PageTotals(2, 4)
 
 
+async def test_the_least_read_pages_become_one(opened):
+    """Of all time and day by day, nothing is lost; pages that were seen lately stay, however little read."""
+    await opened.registry.add(Site(id=0, domain="hue.gov.vn"), NOON_MS)
+    for number, day in enumerate(("2026-11-20", "2026-11-21", TODAY)):
+        pages = {(1, day, f"/{n}"): [1, n] for n in range(number, 10, 3)}
+        pages |= {(1, day, "/read"): [5, 50], (2, day, "/elsewhere"): [1, 1]}
+        await opened.store.commit(batch(number, Tally(pages=pages, days={(1, day, False): [0, 0, 0]})))
+    assert await opened.store.fold_pages(1, 11, TODAY, "(other)") == []
+    assert await opened.store.fold_pages(1, 7, TODAY, "(other)") == ["/0", "/1", "/3", "/4"]
+    assert await opened.store.fold_pages(1, 7, TODAY, "(other)") == ["/6"]  # `(other)` is a page, too
+    assert await opened.store.fold_pages(1, 7, TODAY, "(other)") == []
+    assert await opened.store.fold_pages(1, 0, TODAY, "(other)") == ["/7", "/9"]
+    there = await opened.store.pages([(1, f"/{n}") for n in range(10)] + [(1, "(other)"), (1, "/read")])
+    assert there == {
+        (1, "/2"): PageTotals(1, 2),
+        (1, "/5"): PageTotals(1, 5),
+        (1, "/8"): PageTotals(1, 8),
+        (1, "/read"): PageTotals(15, 150),
+        (1, "(other)"): PageTotals(7, 30),
+    }
+    assert await opened.store.paths(1, "2026-11-20") == {"(other)", "/read"}
+    assert await opened.store.paths(1, TODAY) == {"/2", "/5", "/8", "/read"}
+    assert await opened.store.paths(2, TODAY) == {"/elsewhere"}
+
+
 async def test_open_visits_come_in_the_order_of_their_commits(opened):
     """Also where the wall clock went back between them, the newest is last."""
     await opened.store.commit(batch(20, at_ms=2000, open_visits=b"first"))

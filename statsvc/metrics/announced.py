@@ -10,6 +10,7 @@ from statsvc.announcements import (
     Committed,
     Dropped,
     Fault,
+    Folded,
     Limited,
     ProxyNotTrusted,
     Rejected,
@@ -47,6 +48,12 @@ class AnnouncedMetrics:
             "statsvc_events_capped",
             "Events counted under (other), because their path or name was one too many for the site's day.",
             ["site", "what"],
+            registry=registry,
+        )
+        self._folded = Counter(
+            "statsvc_pages_folded",
+            "Pages that were read least, and are counted under (other) since the site has too many, by site.",
+            ["site"],
             registry=registry,
         )
         self._rejected = Counter(
@@ -115,6 +122,8 @@ class AnnouncedMetrics:
                 self._limited.labels(announcement.site, announcement.limit).inc()
             case Capped():
                 self._capped.labels(announcement.site, announcement.what).inc()
+            case Folded():
+                self._folded.labels(announcement.site).inc(announcement.pages)
             case Rejected():
                 self._rejected.labels(str(announcement.status)).inc()
             case ProxyNotTrusted():

@@ -14,6 +14,25 @@ from statsvc.tally import Tally
 FORGET_ROWS = 5000
 """Rows destroyed in one statement, so that a commit never waits long for a clean-up."""
 
+FOLD_PAGES = 200
+"""Pages folded in one transaction: each is looked up on every day that the site has."""
+_FOLDED = "site = ?1 AND path IN (SELECT value FROM json_each(?2)) AND path <> ?3"
+# All days are named, so that the rows of these paths are looked up, and the table is not read.
+_FOLDED_DAYS = f"{_FOLDED} AND day IN (SELECT DISTINCT day FROM days WHERE site = ?1)"
+_ADDED = (
+    "ON CONFLICT DO UPDATE SET visits = visits + excluded.visits, pageviews = pageviews + excluded.pageviews"
+)
+_FOLD = (
+    "INSERT INTO pages (site, path, visits, pageviews)"
+    f" SELECT ?1, ?3, sum(visits), sum(pageviews) FROM pages WHERE {_FOLDED}"
+    f" {_ADDED}",
+    f"DELETE FROM pages WHERE {_FOLDED}",
+    "INSERT INTO page_days (site, day, path, visits, pageviews)"
+    f" SELECT ?1, day, ?3, sum(visits), sum(pageviews) FROM page_days WHERE {_FOLDED_DAYS} GROUP BY day"
+    f" {_ADDED}",
+    f"DELETE FROM page_days WHERE {_FOLDED_DAYS}",
+)
+
 
 class SqliteStore:
     def __init__(self, database: Database) -> None:
@@ -145,6 +164,24 @@ class SqliteStore:
                 " FROM page_days WHERE site = ? AND day < ? LIMIT ?) RETURNING site",
                 (site_id, days_before, FORGET_ROWS),
             )
+
+    async def fold_pages(self, site_id: int, keep: int, seen_before: str, into: str) -> list[str]:
+        ((pages,),) = await self._database.read("SELECT count(*) FROM pages WHERE site = ?", (site_id,))
+        if pages <= keep:
+            return []
+        async with self._database.transaction() as transaction:
+            # Asked inside the transaction: a page that is seen right now is none of them.
+            rows = await transaction.run(
+                "SELECT path FROM pages WHERE site = ? AND path <> ? AND path NOT IN"
+                " (SELECT path FROM page_days WHERE site = ? AND day >= ?)"
+                " ORDER BY pageviews, visits LIMIT ?",
+                (site_id, into, site_id, seen_before, min(FOLD_PAGES, pages - keep)),
+            )
+            paths = [path for (path,) in rows]
+            if paths:
+                for statement in _FOLD:
+                    await transaction.run(statement, (site_id, orjson.dumps(paths).decode(), into))
+        return paths
 
     async def _forget_rows(self, sql: str, parameters: Sequence[int | str]) -> None:
         while await self._database.write(sql, parameters):
