@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_serve)
 
     site_commands.add_to(commands)
+    site_commands.add_token_to(commands)
     snippet_command.add_to(commands)
     care_commands.add_to(commands)
     demo_command.add_to(commands)

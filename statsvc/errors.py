@@ -5,6 +5,8 @@ StatsvcError
 ├── InvalidEvent       an event that does not say what it must; names every bad field at once
 ├── UnknownSite        an event or a question about a site that is not registered
 ├── SiteError          a site, baseline or token command that cannot be carried out
+│   ├── NoSuchSite     about a site that is not registered
+│   └── SiteTaken      the site, or a host of it, is registered already
 ├── Unavailable        not recorded now; come back after `retry_after_seconds`
 │   └── TooManyEvents  more than one visitor or network may send
 └── StoreError         the store could not do what was asked; nothing was changed
@@ -40,6 +42,14 @@ class UnknownSite(StatsvcError):
 
 
 class SiteError(StatsvcError):
+    pass
+
+
+class NoSuchSite(SiteError):
+    pass
+
+
+class SiteTaken(SiteError):
     pass
 
 

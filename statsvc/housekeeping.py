@@ -69,11 +69,16 @@ class Housekeeping:
         """A `statsvc site` command of another process shows here within a second."""
         version = await self._store.version()
         if version != self._version:
-            await self._sites.load()
-            self._board.forget()
-            if self._version is not None:
-                self._announce(SitesChanged(len(self._sites)))
+            first = self._version is None
+            await self.read_sites(announce=not first)
             self._version = version
+
+    async def read_sites(self, *, announce: bool = True) -> None:
+        """Know the sites and their baselines as they are now."""
+        await self._sites.load()
+        self._board.forget()
+        if announce:
+            self._announce(SitesChanged(len(self._sites)))
 
     async def watch_clock(self) -> None:
         """Days and hours follow the wall clock wherever it is set: operators should know."""

@@ -167,14 +167,29 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     undone_reason: str | None = None
 
 
+class Scope(StrEnum):
+    """What a token is good for."""
+
+    READ = "read"
+    """The totals of private sites."""
+    ADMIN = "admin"
+    """That, and everything that `statsvc site` does."""
+
+
 class Token(msgspec.Struct, frozen=True, kw_only=True):
     """A bearer token's record; the token itself is shown once and not kept."""
 
     id: int
-    site_id: int
+    site_id: int | None
+    """The site that it is for; None: the whole service, with sites to come."""
+    scope: Scope
     note: str
     made_at_ms: int
     revoked_at_ms: int | None = None
+
+    def opens(self, site: Site) -> bool:
+        """Whether it is for `site`."""
+        return self.site_id in (None, site.id)
 
 
 class History(NamedTuple):

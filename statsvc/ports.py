@@ -15,6 +15,7 @@ from statsvc.model import (
     Moment,
     PageTotals,
     Peak,
+    Scope,
     Site,
     Token,
     Touch,
@@ -126,8 +127,8 @@ class Registry(Protocol):
     async def add(self, site: Site, at_ms: int, *, again: bool = False) -> Site:
         """Register `site`, whose id is ignored, and return it with its id.
 
-        Raises SiteError where the domain is registered. Where it was and has been removed, `again`
-        brings it back as it was, with the settings it had and its counts; else that is a SiteError too.
+        Raises SiteTaken where the domain is registered. Where it was and has been removed, `again`
+        brings it back as it was, with the settings it had and its counts; else that is SiteTaken too.
         """
 
     async def change(self, site: Site) -> None:
@@ -148,14 +149,18 @@ class Registry(Protocol):
     async def totals(self, site_id: int) -> Mapping[bool, PageTotals]:
         """All that was counted for a site, without its baseline: for people (False) and bots (True)."""
 
-    async def add_token(self, site_id: int, digest: bytes, note: str, at_ms: int) -> Token: ...
+    async def add_token(
+        self, site_id: int | None, scope: Scope, digest: bytes, note: str, at_ms: int
+    ) -> Token:
+        """A token for a site, or, for None, for the whole service."""
 
-    async def tokens(self, site_id: int) -> list[Token]: ...
+    async def tokens(self, site_id: int | None) -> list[Token]:
+        """Of a site, or, for None, of the whole service; revoked ones too."""
 
     async def revoke_token(self, token_id: int, at_ms: int) -> None: ...
 
-    async def token_site(self, digest: bytes) -> int | None:
-        """The id of the site that the token with this digest may read; None for unknown or revoked."""
+    async def token(self, digest: bytes) -> Token | None:
+        """The token with this digest, found in constant time; None for unknown or revoked."""
 
 
 class Touched(msgspec.Struct, frozen=True):

@@ -78,6 +78,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             observe=RequestMetrics(metrics).observe,
             stopping=stopping,
             trusted_proxies=settings.trusted_proxy,
+            sites_changed=housekeeping.read_sites,
         )
         pages_call = public_app(parts)
         state = StateMetrics(

@@ -4,25 +4,18 @@ import argparse
 import asyncio
 import os
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from hashlib import sha256
 from typing import Any, TypeVar
 
-import msgspec
-
+from statsvc.administration import LARGEST_BASELINE, LONGEST_SPAN_SECONDS, SETTINGS, Administration
 from statsvc.calendar import timestamp
 from statsvc.clock import SystemClock
 from statsvc.config import STORE, add_options, load, parse_domain, parse_time_zone
 from statsvc.errors import SiteError
-from statsvc.model import DEFAULT_TIME_ZONE, PageTotals, Site
-from statsvc.ports import Registry
+from statsvc.model import DEFAULT_TIME_ZONE, Scope, Site, Token
 from statsvc.service import opened_registry
-from statsvc.sites import refuse_shared_hosts
 
-Command = Callable[[argparse.Namespace, Registry, int], Awaitable[None]]
-LONGEST_SPAN_SECONDS = 24 * 3600
-LARGEST_BASELINE = 10**15
+Command = Callable[[argparse.Namespace, Administration, int], Awaitable[None]]
 T = TypeVar("T")
 
 
@@ -61,9 +54,29 @@ def add_to(commands: Any) -> None:
         required=True,
     )
 
-    token = subcommand("token", _token, "make a token that may read a private site's totals, or revoke one")
-    token.add_argument("--note", type=_argument(_text), metavar="TEXT", default="", help="who it is for")
-    token.add_argument("--revoke", type=int, metavar="ID", help="revoke this token (`site show` lists them)")
+    token = subcommand("token", _token, "make a token for a site, or revoke one (`site show` lists them)")
+    _add_token_options(token, Scope.READ)
+
+
+def add_token_to(commands: Any) -> None:
+    """Add `token` to the program's commands."""
+    text = "make a token for the whole service, list those there are, or revoke one"
+    token = commands.add_parser("token", help=text, description=text)
+    _add_token_options(token, Scope.ADMIN)
+    token.add_argument("--list", action="store_true", help="list the tokens instead of making one")
+    add_options(token, (STORE,))
+    token.set_defaults(domain=None, run=lambda given: asyncio.run(_run(_token, given)))
+
+
+def _add_token_options(command: argparse.ArgumentParser, scope: Scope) -> None:
+    command.add_argument(
+        "--scope",
+        choices=[str(scope) for scope in Scope],
+        default=str(scope),
+        help=f"read: totals of private sites; admin: /api/sites too (default: {scope})",
+    )
+    command.add_argument("--note", type=_argument(_text), metavar="TEXT", default="", help="who it is for")
+    command.add_argument("--revoke", type=int, metavar="ID", help="revoke this token")
 
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
@@ -103,6 +116,13 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         help="a visit ends after this long without an event (default: 1800)",
     )
     command.add_argument(
+        "--repeat",
+        type=_argument(_span_or_none),
+        metavar="SECONDS",
+        dest="repeat_seconds",
+        help="a visitor who loads a page again so soon adds no pageview (default: 0, each load is one)",
+    )
+    command.add_argument(
         "--public",
         action=argparse.BooleanOptionalAction,
         help="whether anyone may read the totals (default: yes)",
@@ -112,159 +132,109 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 async def _run(command: Command, given: argparse.Namespace) -> None:
     store = load(vars(given), os.environ, (STORE,))["store"]
     async with opened_registry(store, create=command is _add) as registry:
-        await command(given, registry, SystemClock().now().wall_ms)
+        await command(given, Administration(registry), SystemClock().now().wall_ms)
 
 
-async def _add(given: argparse.Namespace, registry: Registry, now_ms: int) -> None:
-    sites = await registry.sites()
-    if given.exist_ok and any(site.domain == given.domain for site in sites):
+async def _add(given: argparse.Namespace, administration: Administration, now_ms: int) -> None:
+    if given.exist_ok and any(site.domain == given.domain for site in await administration.sites()):
         print(f"{given.domain} is registered already")
         return
-    settings = _given_settings(given)
-    refuse_shared_hosts(Site(id=0, domain=given.domain, **settings), sites)
-    site = await registry.add(Site(id=0, domain=given.domain, **settings), now_ms, again=True)
-    if settings:  # one that comes back has the settings it had
-        site = msgspec.structs.replace(site, **settings)
-        refuse_shared_hosts(site, sites)
-        await registry.change(site)
-    _print_site(site)
+    _print_site(await administration.add(given.domain, _given_settings(given), now_ms))
 
 
-async def _list(_: argparse.Namespace, registry: Registry, __: int) -> None:
+async def _list(_: argparse.Namespace, administration: Administration, __: int) -> None:
     rows = [("DOMAIN", "TIME ZONE", "VISITS", "PAGEVIEWS", "")]
-    for site in await registry.sites():
-        counted = (await registry.totals(site.id))[False]
-        base = await _baseline_of(registry, site)
-        visits, pageviews = counted.visits + base.visits, counted.pageviews + base.pageviews
-        rows.append(
-            (site.domain, site.time_zone, f"{visits:,}", f"{pageviews:,}", "" if site.public else "private")
-        )
+    for site in await administration.sites():
+        total = (await administration.counts(site)).total
+        private = "" if site.public else "private"
+        rows.append((site.domain, site.time_zone, f"{total.visits:,}", f"{total.pageviews:,}", private))
     _print_table(rows)
 
 
-async def _show(given: argparse.Namespace, registry: Registry, _: int) -> None:
-    site = await _find(registry, given.domain)
+async def _show(given: argparse.Namespace, administration: Administration, _: int) -> None:
+    site = await administration.site(given.domain)
     _print_site(site)
-    counted = await registry.totals(site.id)
-    base = await _baseline_of(registry, site)
+    counts = await administration.counts(site)
+    rows = (
+        ("people", counts.people),
+        ("baseline", counts.baseline),
+        ("total", counts.total),
+        ("bots", counts.bots),
+    )
     print()
     _print_table(
         [
             ("", "VISITS", "PAGEVIEWS"),
-            ("people", f"{counted[False].visits:,}", f"{counted[False].pageviews:,}"),
-            ("baseline", f"{base.visits:,}", f"{base.pageviews:,}"),
-            (
-                "total",
-                f"{counted[False].visits + base.visits:,}",
-                f"{counted[False].pageviews + base.pageviews:,}",
-            ),
-            ("bots", f"{counted[True].visits:,}", f"{counted[True].pageviews:,}"),
+            *((name, f"{count.visits:,}", f"{count.pageviews:,}") for name, count in rows),
         ]
     )
-    if baselines := await registry.baselines(site.id):
+    if baselines := await administration.baselines(site):
         print("\nbaselines, newest first")
         for entry in baselines:
-            counts = f"visits {entry.visits:,}, pageviews {entry.pageviews:,}"
-            made = f"{timestamp(entry.made_at_ms)}  {counts}: {entry.reason}"
+            counted = f"visits {entry.visits:,}, pageviews {entry.pageviews:,}"
+            made = f"{timestamp(entry.made_at_ms)}  {counted}: {entry.reason}"
             undone = (
                 entry.undone_at_ms and f" (undone {timestamp(entry.undone_at_ms)}: {entry.undone_reason})"
             )
             print(f"  {made}{undone or ''}")
-    if tokens := await registry.tokens(site.id):
+    if tokens := await administration.tokens(site):
         print("\ntokens")
-        for token in tokens:
-            revoked = token.revoked_at_ms and f" (revoked {timestamp(token.revoked_at_ms)})"
-            print(f"  {token.id}  made {timestamp(token.made_at_ms)}  {token.note}{revoked or ''}")
+        _print_tokens(tokens)
 
 
-async def _set(given: argparse.Namespace, registry: Registry, _: int) -> None:
-    site = await _find(registry, given.domain)
-    changed = msgspec.structs.replace(site, **_given_settings(given))
-    refuse_shared_hosts(changed, await registry.sites())
-    await registry.change(changed)
-    _print_site(changed)
+async def _set(given: argparse.Namespace, administration: Administration, _: int) -> None:
+    _print_site(await administration.change(given.domain, _given_settings(given)))
 
 
-async def _remove(given: argparse.Namespace, registry: Registry, now_ms: int) -> None:
-    await registry.remove(await _find(registry, given.domain), now_ms)
+async def _remove(given: argparse.Namespace, administration: Administration, now_ms: int) -> None:
+    await administration.remove(given.domain, now_ms)
     print(
         f"{given.domain} is removed."
         f" Its counts are kept: `statsvc site add {given.domain}` goes on from them."
     )
 
 
-async def _baseline(given: argparse.Namespace, registry: Registry, now_ms: int) -> None:
-    site = await _find(registry, given.domain)
+async def _baseline(given: argparse.Namespace, administration: Administration, now_ms: int) -> None:
     if not given.reason.strip():
         raise SiteError("--reason: expected a text that says why, got an empty one")
     if given.undo:
         if given.visits is not None or given.pageviews is not None:
             raise SiteError("--undo goes without --visits and --pageviews")
-        undone = await registry.undo_baseline(site.id, given.reason, now_ms)
+        undone = await administration.undo_baseline(given.domain, given.reason, now_ms)
         print(f"undone: visits {undone.visits:,}, pageviews {undone.pageviews:,} ({undone.reason})")
     elif given.visits is None and given.pageviews is None:
         raise SiteError("expected --visits, --pageviews or both, or --undo")
     else:
-        before = await _baseline_of(registry, site)
-        visits = before.visits if given.visits is None else given.visits
-        pageviews = before.pageviews if given.pageviews is None else given.pageviews
-        await _refuse_totals_below_zero(registry, site, PageTotals(visits, pageviews))
-        await registry.set_baseline(site.id, visits, pageviews, given.reason, now_ms)
-    base = await _baseline_of(registry, site)
-    print(f"{site.domain} begins from visits {base.visits:,}, pageviews {base.pageviews:,}")
+        await administration.set_baseline(given.domain, given.visits, given.pageviews, given.reason, now_ms)
+    base = (await administration.counts(await administration.site(given.domain))).baseline
+    print(f"{given.domain} begins from visits {base.visits:,}, pageviews {base.pageviews:,}")
 
 
-async def _token(given: argparse.Namespace, registry: Registry, now_ms: int) -> None:
-    site = await _find(registry, given.domain)
+async def _token(given: argparse.Namespace, administration: Administration, now_ms: int) -> None:
+    site = await administration.site(given.domain) if given.domain else None
     if given.revoke is not None:
-        if given.revoke not in {token.id for token in await registry.tokens(site.id)}:
-            raise SiteError(f"{site.domain} has no token {given.revoke}")
-        await registry.revoke_token(given.revoke, now_ms)
+        await administration.revoke_token(site, given.revoke, now_ms)
         print(f"token {given.revoke} is revoked")
-        return
-    token = f"statsvc_{secrets.token_urlsafe(32)}"
-    made = await registry.add_token(site.id, sha256(token.encode()).digest(), given.note, now_ms)
-    print(f"token {made.id} for {site.domain}, shown this once:\n{token}")
-
-
-async def _find(registry: Registry, domain: str) -> Site:
-    sites = await registry.sites()
-    for site in sites:
-        if site.domain == domain:
-            return site
-    there = ", ".join(site.domain for site in sites) or "none"
-    raise SiteError(f"no site {domain} is registered (registered: {there})")
-
-
-async def _baseline_of(registry: Registry, site: Site) -> PageTotals:
-    for entry in await registry.baselines(site.id):
-        if entry.undone_at_ms is None:
-            return PageTotals(entry.visits, entry.pageviews)
-    return PageTotals(0, 0)
-
-
-async def _refuse_totals_below_zero(registry: Registry, site: Site, base: PageTotals) -> None:
-    counted = (await registry.totals(site.id))[False]
-    for name, counted_so_far, begin in zip(PageTotals._fields, counted, base, strict=True):
-        if counted_so_far + begin < 0:
-            raise SiteError(
-                f"--{name}: {begin:,} would make the total negative; {counted_so_far:,} were counted,"
-                f" so {-counted_so_far:,} is the least"
-            )
+    elif given.domain is None and given.list:
+        _print_tokens(await administration.tokens(None))
+    else:
+        made = await administration.make_token(site, Scope(given.scope), given.note, now_ms)
+        whom = site.domain if site else "the whole service"
+        print(f"token {made.record.id} ({made.record.scope}) for {whom}, shown this once:\n{made.text}")
 
 
 def _given_settings(given: argparse.Namespace) -> dict[str, Any]:
-    names = ("time_zone", "aliases", "window_seconds", "visit_gap_seconds", "public")
-    settings = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-    if "aliases" in settings:
-        settings["aliases"] = tuple(
-            alias for alias in dict.fromkeys(settings["aliases"]) if alias != given.domain
-        )
-    return settings
+    return {name: getattr(given, name) for name in SETTINGS if getattr(given, name) is not None}
+
+
+def _print_tokens(tokens: Sequence[Token]) -> None:
+    for token in tokens:
+        revoked = token.revoked_at_ms and f" (revoked {timestamp(token.revoked_at_ms)})"
+        print(f"  {token.id}  {token.scope}  made {timestamp(token.made_at_ms)}  {token.note}{revoked or ''}")
 
 
 def _print_site(site: Site) -> None:
-    for name in ("domain", "time_zone", "aliases", "window_seconds", "visit_gap_seconds", "public"):
+    for name in ("domain", *SETTINGS):
         value = getattr(site, name)
         shown = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
         print(f"{name.replace('_', ' '):18} {', '.join(value) or '-' if isinstance(value, tuple) else shown}")
@@ -298,6 +268,10 @@ def _span(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= LONGEST_SPAN_SECONDS:
         raise ValueError(f"expected seconds, from 1 to {LONGEST_SPAN_SECONDS:,}")
     return int(text)
+
+
+def _span_or_none(text: str) -> int:
+    return 0 if text == "0" else _span(text)
 
 
 def _count(text: str) -> int:

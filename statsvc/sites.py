@@ -2,19 +2,19 @@
 
 from collections.abc import Iterable, Iterator
 
-from statsvc.errors import SiteError
+from statsvc.errors import SiteTaken
 from statsvc.model import Site
 from statsvc.ports import Registry
 from statsvc.rules import normal_host
 
 
 def refuse_shared_hosts(site: Site, sites: Iterable[Site]) -> None:
-    """A host belongs to one site: raises SiteError where `site` claims one of another site's."""
+    """A host belongs to one site: raises SiteTaken where `site` claims one of another site's."""
     for other in sites:
         if other.domain != site.domain:
             shared = {site.domain, *site.aliases} & {other.domain, *other.aliases}
             if shared:
-                raise SiteError(f"{', '.join(sorted(shared))} belongs to the site {other.domain} already")
+                raise SiteTaken(f"{', '.join(sorted(shared))} belongs to the site {other.domain} already")
 
 
 class Sites:

@@ -4,6 +4,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from statsvc.model import Scope
 from statsvc.stores.sqlite import Database, SqliteRegistry
 from tests.facts import NOON_MS
 
@@ -69,7 +70,7 @@ async def test_a_private_site_wants_a_token(start, tmp_path: Path):
     hue, other = await registry.sites()
     await registry.change(msgspec.structs.replace(hue, public=False))
     for site, token in ((hue, "right"), (other, "for another site")):
-        await registry.add_token(site.id, sha256(token.encode()).digest(), "", NOON_MS)
+        await registry.add_token(site.id, Scope.READ, sha256(token.encode()).digest(), "", NOON_MS)
     await database.close()
     async with start() as app:
         recorded = await app.view("/")

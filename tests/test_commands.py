@@ -30,7 +30,19 @@ def run(*arguments: str, status: int = 0) -> str:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["", "serve", "site", "site add", "site set", "site baseline", "site token", "backup", "check", "demo"],
+    [
+        "",
+        "serve",
+        "site",
+        "site add",
+        "site set",
+        "site baseline",
+        "site token",
+        "token",
+        "backup",
+        "check",
+        "demo",
+    ],
     ids=str,
 )
 def test_help_is_what_is_documented(arguments):

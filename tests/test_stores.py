@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from statsvc.errors import SiteError
-from statsvc.model import DayCounts, PageTotals, Peak, Site
+from statsvc.model import DayCounts, PageTotals, Peak, Scope, Site
 from statsvc.ports import Batch, Registry, Store
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
 from statsvc.tally import Tally
@@ -271,16 +271,26 @@ async def test_the_newest_baseline_that_is_not_undone_holds(opened):
     assert [entry.reason for entry in await registry.baselines(site.id)] == ["a correction", "old counter"]
 
 
-async def test_a_token_reads_its_site_until_it_is_revoked(opened):
-    """Tokens are known by their digest only."""
+async def test_a_token_is_for_a_site_or_for_all_until_it_is_revoked(opened):
+    """Tokens are known by their digest only, all of it."""
     registry = opened.registry
     site = await registry.add(Site(id=0, domain="hue.gov.vn"), NOON_MS)
-    token = await registry.add_token(site.id, b"digest", "for the intranet", NOON_MS)
-    assert await registry.token_site(b"digest") == site.id
-    assert await registry.token_site(b"another") is None
+    other = await registry.add(Site(id=0, domain="dalat.vn"), NOON_MS)
+    token = await registry.add_token(site.id, Scope.READ, b"digest of one", "for the intranet", NOON_MS)
+    general = await registry.add_token(None, Scope.ADMIN, b"digest of all", "", NOON_MS)
+    assert await registry.token(b"digest of one") == token
+    assert await registry.token(b"digest of all") == general
+    assert [known.opens(of) for known in (token, general) for of in (site, other)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert await registry.token(b"digest of none") is None
     await registry.revoke_token(token.id, NOON_MS)
-    assert await registry.token_site(b"digest") is None
+    assert await registry.token(b"digest of one") is None
     assert [entry.revoked_at_ms for entry in await registry.tokens(site.id)] == [NOON_MS]
+    assert await registry.tokens(None) == [general]
     with pytest.raises(SiteError, match="no token"):
         await registry.revoke_token(token.id, NOON_MS)
 

@@ -9,7 +9,16 @@ import orjson
 from aiohttp import hdrs, web
 
 from statsvc.announcements import Announcer, Fault, Rejected
-from statsvc.errors import InvalidEvent, StoreError, TooManyEvents, Unavailable, UnknownSite
+from statsvc.errors import (
+    InvalidEvent,
+    NoSuchSite,
+    SiteError,
+    SiteTaken,
+    StoreError,
+    TooManyEvents,
+    Unavailable,
+    UnknownSite,
+)
 
 Observe = Callable[[str, str, int, float], None]
 """Told of each answer: its route's template, method, status and the seconds it took."""
@@ -96,6 +105,12 @@ def _error(request: web.Request, exc: Exception) -> web.Response:
             return json_error(400, str(exc), errors=exc.fields)
         case UnknownSite():
             return json_error(404, str(exc))
+        case NoSuchSite():
+            return json_error(404, str(exc))
+        case SiteTaken():
+            return json_error(409, str(exc))
+        case SiteError():
+            return json_error(400, str(exc))
         case TooManyEvents():
             return json_error(429, str(exc), _retry_after(exc.retry_after_seconds))
         case Unavailable():
@@ -118,7 +133,9 @@ def _error(request: web.Request, exc: Exception) -> web.Response:
         case web.HTTPNotFound():
             return json_error(404, "there is nothing at this address")
         case web.HTTPException():
-            return json_error(exc.status, exc.text or exc.reason)
+            authenticate = exc.headers.get(hdrs.WWW_AUTHENTICATE)
+            more = {"WWW-Authenticate": authenticate} if authenticate else None
+            return json_error(exc.status, exc.text or exc.reason, more)
         case _:
             return json_error(500, "something went wrong here that should not have; it was logged")
 

@@ -1,12 +1,13 @@
 """What all questions about numbers have in common: whose they are, who may read them, what is new."""
 
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 
 from aiohttp import hdrs, web
 
+from statsvc.administration import digest_of
 from statsvc.calendar import timestamp
 from statsvc.errors import InvalidEvent, UnknownSite
-from statsvc.model import Moment, Site
+from statsvc.model import Moment, Site, Token
 from statsvc.ports import Registry
 from statsvc.sites import Sites
 
@@ -25,7 +26,7 @@ class Reading:
         no token for it was sent.
         """
         site = self.named(request)
-        if not site.public and await self._token_site(request) != site.id:
+        if not site.public and not await self._opens(request, site):
             raise web.HTTPForbidden(
                 text=f"{site.domain} is private: send a token for it as `Authorization: Bearer TOKEN`"
             )
@@ -41,11 +42,17 @@ class Reading:
             raise UnknownSite(domain)
         return site
 
-    async def _token_site(self, request: web.Request) -> int | None:
-        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        return await self._registry.token_site(sha256(token.strip().encode(errors="replace")).digest())
+    async def _opens(self, request: web.Request, site: Site) -> bool:
+        token = await token_of(request, self._registry)
+        return token is not None and token.opens(site)
+
+
+async def token_of(request: web.Request, registry: Registry) -> Token | None:
+    """What was sent as `Authorization: Bearer TOKEN`; None for nothing, an unknown or a revoked one."""
+    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    return await registry.token(digest_of(token.strip()))
 
 
 def numbers(totals: bytes, now: Moment) -> bytes:

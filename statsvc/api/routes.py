@@ -8,6 +8,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from statsvc.address import Network
+from statsvc.administration import Administration
 from statsvc.announcements import Announcer
 from statsvc.api.badge import BadgeRoutes
 from statsvc.api.box import Boxes, BoxRoutes
@@ -17,6 +18,7 @@ from statsvc.api.operations import OperationsRoutes
 from statsvc.api.pages import PageRoutes
 from statsvc.api.reading import Reading
 from statsvc.api.senders import Senders
+from statsvc.api.sites import SitesRoutes
 from statsvc.api.stream import Streams
 from statsvc.api.totals import TotalsRoutes
 from statsvc.board import Board
@@ -42,6 +44,8 @@ class Parts:
     observe: Observe
     stopping: asyncio.Event
     trusted_proxies: tuple[Network, ...]
+    sites_changed: Callable[[], Awaitable[None]]
+    """Awaited after a change of sites or baselines."""
 
 
 def public_app(parts: Parts) -> web.Application:
@@ -84,13 +88,25 @@ def operations_app(
     parts: Parts, metrics: CollectorRegistry, refresh: Callable[[], Awaitable[None]]
 ) -> web.Application:
     """What operators call; it must not face the internet."""
-    app = web.Application(middlewares=[answering(parts.announce, parts.observe)])
+    app = web.Application(
+        client_max_size=LARGEST_EVENT_BYTES, middlewares=[answering(parts.announce, parts.observe)]
+    )
     operations = OperationsRoutes(parts.store, parts.stopping, metrics, refresh)
+    sites = SitesRoutes(Administration(parts.registry), parts.registry, parts.clock, parts.sites_changed)
     app.add_routes(
         [
             web.get("/metrics", operations.metrics),
             web.get("/-/healthy", operations.healthy),
             web.get("/-/ready", operations.ready),
+            web.get("/api/sites", sites.list),
+            web.post("/api/sites", sites.add),
+            web.get("/api/sites/{domain}", sites.show),
+            web.patch("/api/sites/{domain}", sites.change),
+            web.delete("/api/sites/{domain}", sites.remove),
+            web.post("/api/sites/{domain}/baselines", sites.set_baseline),
+            web.delete("/api/sites/{domain}/baselines/latest", sites.undo_baseline),
+            web.post("/api/sites/{domain}/tokens", sites.make_token),
+            web.delete(r"/api/sites/{domain}/tokens/{token:\d{1,9}}", sites.revoke_token),
         ]
     )
     return app
