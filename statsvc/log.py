@@ -1,14 +1,14 @@
-"""Logs: one JSON object a line on standard error. Never an address or a User-Agent.
+"""Logs: one JSON object a line on standard error, in ASCII. Never an address or a User-Agent.
 
 What visitors do is counted, not logged: there is no line for a hit.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 import structlog
 
 from statsvc.announcements import (
@@ -25,7 +25,8 @@ from statsvc.announcements import (
 
 
 def _dumps(event: Mapping[str, Any], **_: Any) -> str:
-    return orjson.dumps(event, default=str).decode()
+    """In ASCII, so that no text can end a line, move a terminal's cursor or turn its letters around."""
+    return json.dumps(event, default=str, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def configure() -> None:

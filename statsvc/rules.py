@@ -56,14 +56,15 @@ def page_of(url: str) -> Page:
         raise InvalidEvent({"url": [f"is {size:,} bytes long, at most {LONGEST_URL_BYTES:,} are taken"]})
     try:
         parts = urlsplit(url)
-        host = parts.hostname or ""
+        host = normal_host(parts.hostname or "")
+        _ = parts.port  # raises where it is none
     except ValueError as exc:
         raise InvalidEvent({"url": [f"is not a URL: {exc}"]}) from None
     if parts.scheme not in SCHEMES:
         raise InvalidEvent({"url": [f"must begin with {', '.join(s + '://' for s in SCHEMES)}"]})
     if not host:
         raise InvalidEvent({"url": ["names no host"]})
-    return Page(parts.scheme, normal_host(host), normal_path(parts.path))
+    return Page(parts.scheme, host, normal_path(parts.path))
 
 
 def normal_host(host: str) -> str:

@@ -14,7 +14,7 @@ from statsvc.rules import page_of
 from statsvc.tally import PAGEVIEW
 
 # Opened by itself, a picture is a document of our origin: it may style itself and nothing else.
-POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
 
 
 class BadgeRoutes:

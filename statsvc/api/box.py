@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 from aiohttp import hdrs, web
 
+from statsvc.api.http import PAGE_HEADERS
 from statsvc.api.reading import Reading, cache_headers, is_known, weak_etag
 from statsvc.board import Board
 from statsvc.errors import InvalidEvent
@@ -165,7 +166,7 @@ def _policy(style: str, script: str) -> dict[str, str]:
         "form-action 'none'",
         "frame-ancestors *",
     )
-    return {"Content-Security-Policy": "; ".join(policy), "Referrer-Policy": "no-referrer"}
+    return PAGE_HEADERS | {"Content-Security-Policy": "; ".join(policy), "Referrer-Policy": "no-referrer"}
 
 
 def _hash(inline: str) -> str:

@@ -31,6 +31,17 @@ COMMON_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Server": "statsvc",
 }
+OPERATIONS_HEADERS = {
+    # No page may read this: neither by a script of another origin nor as what it includes.
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Server": "statsvc",
+}
+PAGE_HEADERS = {
+    # Our pages ask nothing of the reader's device.
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
 PREFLIGHT_HEADERS = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
     # "*" covers every header but Authorization, and is not known to old browsers: hence the names.
@@ -42,11 +53,13 @@ BODY_SECONDS = 10.0
 """How long a body may take to come: an event is a few hundred bytes."""
 
 
-def common_headers(stopping: asyncio.Event) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """For every answer, errors too: without them a browser hides from the page what went wrong."""
+def common_headers(
+    stopping: asyncio.Event, headers: Mapping[str, str] = COMMON_HEADERS
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """For every answer, errors too: without CORS a browser hides from the page what went wrong."""
 
     async def add(_: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(COMMON_HEADERS)
+        response.headers.update(headers)
         if stopping.is_set():
             # So that no client sends its next request on a connection that is about to be closed.
             response.headers[hdrs.CONNECTION] = "close"

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
+from statsvc.api.http import PAGE_HEADERS
 from statsvc.board import Board
 from statsvc.model import Site
 from statsvc.ports import Clock
@@ -138,7 +139,7 @@ def _index_headers(style: str) -> dict[str, str]:
         "form-action 'none'",
         "frame-ancestors 'none'",
     )
-    return {
+    return PAGE_HEADERS | {
         hdrs.CACHE_CONTROL: "no-store",
         "Content-Security-Policy": "; ".join(policy),
         "Referrer-Policy": "same-origin",

@@ -13,7 +13,7 @@ from statsvc.announcements import Announcer
 from statsvc.api.badge import BadgeRoutes
 from statsvc.api.box import Boxes, BoxRoutes
 from statsvc.api.events import EventRoutes
-from statsvc.api.http import Observe, answering, common_headers, preflight
+from statsvc.api.http import OPERATIONS_HEADERS, Observe, answering, common_headers, preflight
 from statsvc.api.operations import OperationsRoutes
 from statsvc.api.pages import PageRoutes
 from statsvc.api.reading import Reading
@@ -91,6 +91,7 @@ def operations_app(
     app = web.Application(
         client_max_size=LARGEST_EVENT_BYTES, middlewares=[answering(parts.announce, parts.observe)]
     )
+    app.on_response_prepare.append(common_headers(parts.stopping, OPERATIONS_HEADERS))
     operations = OperationsRoutes(parts.store, parts.stopping, metrics, refresh)
     sites = SitesRoutes(Administration(parts.registry), parts.registry, parts.clock, parts.sites_changed)
     app.add_routes(

@@ -55,11 +55,12 @@ def decode_event(body: bytes) -> Event:
     """Raises InvalidEvent, with every field that is wrong."""
     try:
         wire = _decode(body)
-    except msgspec.ValidationError:
-        raise InvalidEvent(_wrong_fields(body)) from None
+    except msgspec.ValidationError as exc:
+        # Of a field that is given twice only the last is looked at again, and may be right.
+        twice = {"body": [f"names a field twice, and one is wrong: {exc}"]}
+        raise InvalidEvent(_wrong_fields(body) or twice) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        said = "is empty" if not body.strip() else f"is not JSON: {exc}"
-        raise InvalidEvent({"body": [f"{said}; a JSON object was expected"]}) from None
+        raise InvalidEvent({"body": [_not_json(body, exc)]}) from None
     return _event(
         name=wire.name if wire.n in {None, ""} else wire.n,
         url=wire.u or wire.url,
@@ -92,12 +93,22 @@ def _event(
     return Event(name, url, named, automated, identity)
 
 
+def _not_json(body: bytes, exc: Exception) -> str:
+    if isinstance(exc, RecursionError):
+        said = "is nested too deeply"
+    else:
+        said = f"is not JSON: {exc}" if body.strip() else "is empty"
+    return f"{said}; a JSON object was expected"
+
+
 def _wrong_fields(body: bytes) -> dict[str, list[str]]:
     """What is wrong with a body that is JSON but no event."""
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except msgspec.ValidationError:
         return {"body": ["is not a JSON object"]}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        return {"body": [_not_json(body, exc)]}
     wrong: dict[str, list[str]] = {}
     for key in _Wire.__struct_fields__:
         if key in fields:
