@@ -63,6 +63,7 @@ async def test_an_event_is_answered_with_the_totals_and_its_own_page(app):
         {"n": "pageview", "u": "https://www.hue.gov.vn/", "d": "www.hue.gov.vn", "p": '{"a":"b"}', "v": 24},
         {"n": "pageview", "u": "https://tin.hue.gov.vn/"},
         {"n": 404, "u": "https://hue.gov.vn/", "d": " hue.gov.vn "},
+        {"n": 404.0, "u": "https://hue.gov.vn/"},
     ],
 )
 async def test_the_standards_spellings_are_understood(app, event, content_type):

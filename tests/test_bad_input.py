@@ -108,6 +108,7 @@ def test_whatever_is_sent_very_often_gets_an_answer_that_is_no_fault(service):
         (b'{"p":' + b"[" * 16_000, "body: is nested too deeply"),
         (b"[" * 16_000, "body: is not a JSON object"),
         (b'{"n":1e999999,"u":"https://hue.gov.vn/"}', "name: "),
+        (b'{"n":404.5,"u":"https://hue.gov.vn/"}', "name: "),
         (b'{"p":{"a":' + b"9" * 5000 + b'},"n":"a","u":"https://hue.gov.vn/"}', "props: "),
         (
             b'{"u":5,"n":"a","u":"https://hue.gov.vn/"}',

@@ -53,7 +53,10 @@ async def test_it_shows_the_totals(app):
             "3",
         ),
     ]
-    assert response.headers["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    assert (
+        response.headers["Content-Security-Policy"]
+        == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    )
     assert (await app.totals())["pageviews"]["total"] == 4
 
 

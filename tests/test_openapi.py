@@ -22,7 +22,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "openapi.yaml"
 API: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text())
 ENDLESS = "/api/stream"
 SEED = 1
-EXAMPLES = 300
+EXAMPLES = 200
 """Inputs made for each call, beside those for each limit. With 100, planted faults were once not found."""
 MANY_EXAMPLES = 5000
 MINUTES = 12

@@ -18,7 +18,9 @@ LONGEST_ID = 100
 LONGEST_DOMAINS = 2000
 MOST_DOMAINS = 20
 
-_Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Whole = Annotated[float, msgspec.Meta(ge=0, le=2**53, multiple_of=1)]
+"""In JSON 404 and 404.0 are the same number."""
+_Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | _Whole
 _Domains = Annotated[str, msgspec.Meta(max_length=LONGEST_DOMAINS)]
 _Props = dict[str, Any] | str
 _Id = Annotated[str, msgspec.Meta(max_length=LONGEST_ID)] | int | float
@@ -79,9 +81,9 @@ def event_of_query(query: Mapping[str, str]) -> Event:
 
 
 def _event(
-    name: str | int | None, url: str | None, domains: str | None, *, automated: bool, identity: str
+    name: str | float | None, url: str | None, domains: str | None, *, automated: bool, identity: str
 ) -> Event:
-    name = str(name).strip() if name is not None else ""
+    name = name.strip() if isinstance(name, str) else "" if name is None else str(int(name))
     if not name or not url:
         required = ["is required"]
         raise InvalidEvent(({} if name else {"name": required}) | ({} if url else {"url": required}))
