@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from statsvc import __version__, care_commands, demo_command, site_commands, snippet_command
 from statsvc.config import SETTINGS, add_options, load_settings
@@ -15,15 +16,25 @@ from statsvc.service import serve
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it did its work, 1 when it could not, 2 when it was not understood."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # where it can't have every letter, or a file's name is none
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
-        return int(given.run(given) or 0)
+        status = int(given.run(given) or 0)
+        sys.stdout.flush()
     except StatsvcError as exc:
         print(f"statsvc: {exc}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Who reads has read enough. What is left must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -48,7 +48,12 @@ def parse_address(text: str) -> Address:
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:\s]+)):(\d{1,5})", text, re.ASCII)
     if match is None or int(match[3]) > 65535:
         raise ValueError("expected HOST:PORT, for example 0.0.0.0:8080 or [::]:8080")
-    return Address(match[1] or match[2], int(match[3]))
+    host = match[1] or match[2]
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError("expected a host that can be looked up") from None
+    return Address(host, int(match[3]))
 
 
 def parse_store(text: str) -> Path:

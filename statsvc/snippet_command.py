@@ -109,8 +109,18 @@ def _domain(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port  # raises where it is none
+    except ValueError:
+        host = None
+    if (
+        not host
+        or parts.scheme not in {"http", "https"}
+        or parts.query
+        or parts.fragment
+        or not text.isprintable()
+    ):
         raise argparse.ArgumentTypeError(f"expected an address such as {EXAMPLE_URL}, got {text!r}")
     return text.rstrip("/")
 

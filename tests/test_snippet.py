@@ -62,6 +62,12 @@ def test_the_site_must_be_registered(tmp_path: Path):
     [
         ("https://hue.gov.vn", "expected a domain"),
         ("hue.gov.vn --url stats.example", "expected an address such as https://stats.example"),
+        ("hue.gov.vn --url http://[", "expected an address such as https://stats.example"),
+        ("hue.gov.vn --url http://stats.example:99999", "expected an address such as https://stats.example"),
+        (
+            "hue.gov.vn --url http://stats.example/\x1b[31m",
+            "expected an address such as https://stats.example",
+        ),
         ("hue.gov.vn --lang tiếng", "expected a language such as vi"),
     ],
 )
