@@ -146,6 +146,13 @@ HEADERS = {
     b"Authorization": [b"Bearer", b"Bearer \xff", b"Bearer " + b"x" * 8000, b"Basic Og==", b"\xff"],
     b"User-Agent": [b"\xff" * 8000, b"(a+)+" * 1600, b"\xed\xa0\x80", b""],
     b"X-Forwarded-For": [b"1," * 4000, b"[::1%25x]:99999", b"\xff", b"127.0.0.1, unknown"],
+    b"Forwarded": [
+        b"for=\xff",
+        b'for="[::1%x]:99999";by=;;=',
+        b"for=_x" + b",for=127.0.0.1" * 500,
+        b"for=1;" * 1000,
+    ],
+    b"Sec-Purpose": [b"prefetch", b"\xff"],
     b"X-Forwarded-Proto": [b"javascript", b'https"><script>'],
     b"Host": [b"\xff", b"", b"a:b:c", b"[::1", b'"><script>alert(1)</script>', b"a" * 8000],
     b"Origin": [b"null", b"\xff"],
@@ -159,6 +166,7 @@ PUBLIC = [
     *["/api/event"] * 3,
     "/hit.gif",
     "/api/totals",
+    "/api/address",
     "/api/stream",
     "/badge.svg",
     "/box",
@@ -212,7 +220,9 @@ def bodies(draw: st.DrawFn) -> bytes:
     """Events with something wrong in them, and what is no event."""
     if draw(st.booleans()):
         return draw(st.sampled_from(BODIES) | st.binary(max_size=60))
-    names = st.sampled_from(["n", "name", "u", "url", "d", "domain", "r", "p", "props", "x", "\0"])
+    names = st.sampled_from(
+        ["n", "name", "u", "url", "d", "domain", "r", "p", "props", "b", "bot", "id", "x", "\0"]
+    )
     plain = st.none() | st.booleans() | st.floats() | st.integers() | values | st.just(PAGE) | st.just(DOMAIN)
     anything = st.recursive(
         plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(values, inner, max_size=3)

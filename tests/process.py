@@ -16,6 +16,7 @@ CHROME = (
     " Chrome/140.0.0.0 Safari/537.36"
 )
 START_SECONDS = 20.0
+UNLIMITED = ("--visitor-limit", "off", "--network-limit", "off")
 PROGRAM = (sys.executable, "-m", "statsvc")
 
 

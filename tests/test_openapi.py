@@ -16,7 +16,7 @@ from openapi_spec_validator import validate
 
 from statsvc.api.routes import Parts, operations_app, public_app
 from statsvc.model import DropReason
-from tests.process import Service, command
+from tests.process import UNLIMITED, Service, command
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "openapi.yaml"
 API: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text())
@@ -108,7 +108,7 @@ async def test_the_documented_answer_is_a_real_one(app):
 def service(tmp_path: Path) -> Iterator[Service]:
     store = tmp_path / "stats.db"
     command(store, "site", "add", "hue.gov.vn")
-    with Service(store) as service:
+    with Service(store, *UNLIMITED) as service:
         yield service
 
 

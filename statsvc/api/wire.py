@@ -24,7 +24,7 @@ _Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | _Whole
 _Domains = Annotated[str, msgspec.Meta(max_length=LONGEST_DOMAINS)]
 _Props = dict[str, Any] | str
 _Id = Annotated[str, msgspec.Meta(max_length=LONGEST_ID)] | int | float
-_Flag = bool | int | Annotated[str, msgspec.Meta(max_length=20)]
+_Flag = bool | float | Annotated[str, msgspec.Meta(max_length=20)]
 
 
 class _Wire(msgspec.Struct, gc=False):
