@@ -2,11 +2,13 @@
 
 import json
 import re
+import signal
 import socket
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from shutil import which
 
 import pytest
 from hypothesis import given, seed, settings
@@ -14,7 +16,7 @@ from hypothesis import given, seed, settings
 from statsvc.errors import InvalidEvent
 from statsvc.rules import page_of
 from tests.hostile import DOMAIN, OPERATIONS, PAGE, Answered, ask, request, requests
-from tests.process import CHROME, UNLIMITED, Service, command
+from tests.process import CHROME, UNLIMITED, Service, command, eventually
 
 FIELDS = {
     *("body", "name", "url", "domain", "referrer", "props", "bot", "id"),
@@ -141,34 +143,53 @@ def test_what_is_no_page_is_no_event(url, said):
         page_of(url)
 
 
-@contextmanager
-def listening() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as trap:
-        trap.setblocking(False)
-        yield trap
+def naming(address: str) -> list[bytes]:
+    """Requests that name an address wherever one can stand."""
+    url = f"http://{address}/"
+    event = {"n": "pageview", "u": url, "d": f"{DOMAIN},{address}", "r": url, "p": {"url": url}}
+    headers = dict.fromkeys((b"Referer", b"Origin", b"X-Forwarded-Host"), url.encode()) | {
+        b"Host": address.encode(),
+        b"X-Forwarded-For": address.encode(),
+        b"Forwarded": f"for={address};host={address}".encode(),
+        b"User-Agent": CHROME.encode(),
+    }
+    targets = (f"/hit.gif?d={DOMAIN}&u={url}", f"/badge.svg?site={DOMAIN}&count=1&u={url}&path=/{url}")
+    gets = [
+        request(b"GET", target.encode(), headers) for target in (*targets, f"/box?site={address}", "/", url)
+    ]
+    bodies = [json.dumps(event | more).encode() for more in ({}, {"u": PAGE})]
+    return [*gets, *(request(b"POST", b"/api/event", headers, body) for body in bodies)]
 
 
 def test_no_value_makes_the_service_call_anyone(service):
     """A listener of our own, named wherever an address can stand, is called by nobody."""
-    with listening() as trap:
-        at = f"127.0.0.1:{trap.getsockname()[1]}"
-        url = f"http://{at}/"
-        event = {"n": "pageview", "u": url, "d": f"{DOMAIN},{at}", "r": url, "p": {"url": url}}
-        headers = dict.fromkeys((b"Referer", b"Origin", b"X-Forwarded-Host"), url.encode()) | {
-            b"Host": at.encode(),
-            b"X-Forwarded-For": at.encode(),
-            b"Forwarded": f"for={at};host={at}".encode(),
-            b"User-Agent": CHROME.encode(),
-        }
-        targets = (f"/hit.gif?d={DOMAIN}&u={url}", f"/badge.svg?site={DOMAIN}&count=1&u={url}&path=/{url}")
-        sent = [
-            request(b"GET", target.encode(), headers) for target in (*targets, f"/box?site={at}", "/", url)
-        ]
-        sent += [
-            request(b"POST", b"/api/event", headers, json.dumps(event | more).encode())
-            for more in ({}, {"u": PAGE})
-        ]
-        for raw in sent:
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.setblocking(False)
+        for raw in naming(f"127.0.0.1:{trap.getsockname()[1]}"):
             assert ask(service.public, raw).status in {200, 202, 404}
         with pytest.raises(BlockingIOError):
             trap.accept()
+
+
+def traced(service: Service) -> bool:
+    threads = Path(f"/proc/{service.process.pid}/task").glob("*/status")
+    return all(b"TracerPid:\t0\n" not in thread.read_bytes() for thread in threads)
+
+
+def test_no_value_makes_the_service_look_anything_up(service, tmp_path):
+    """Of host names: among the calls to the kernel that take and open connections, none opens one."""
+    if which("strace") is None:
+        pytest.skip("strace is not installed")
+    calls = tmp_path / "calls"
+    attach = ["strace", "-f", "-qq", "-p", str(service.process.pid), "-o", str(calls)]
+    with subprocess.Popen([*attach, "-e", "trace=accept,accept4,connect"]) as strace:
+        try:
+            eventually(lambda: strace.poll() is not None or traced(service))
+            if strace.poll() is not None:
+                pytest.skip("strace can't attach here")
+            for raw in naming("stats.gov.vn"):
+                assert ask(service.public, raw).status in {200, 202, 404}
+        finally:
+            strace.send_signal(signal.SIGINT)
+    assert "accept" in calls.read_text()
+    assert "connect(" not in calls.read_text()
