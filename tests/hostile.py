@@ -2,7 +2,8 @@
 
 import json
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 from urllib.parse import quote
 
 from hypothesis import strategies as st
@@ -106,7 +107,7 @@ BODIES = [
         b"[" * 16_000,
         b"[" * 100_000,
         b'{"p":' + b"[" * 16_000,
-        b'{"p":' + b'{"a":' * 3000 + b"1" + b"}" * 3001,
+        b'{"p":' + b'{"a":' * 2500 + b"1" + b"}" * 2501,
     ),
     *(json.dumps({"n": "pageview", "u": PAGE}).encode(form) for form in ("utf-16", "utf-32", "utf-8-sig")),
     *(
@@ -126,7 +127,7 @@ TYPES = [
     b"a" * 9000,
 ]
 METHODS = [
-    *[b"GET"] * 4,
+    *[b"GET"] * 16,
     b"POST",
     b"HEAD",
     b"OPTIONS",
@@ -196,7 +197,8 @@ ROWS = ["page", "visits", "current", "visits," * 5000]
 
 values = st.sampled_from(TEXTS + URLS + [DOMAIN, PAGE, "/a", "1", "secret.vn", *ROWS]) | st.text(max_size=40)
 named = st.tuples(st.sampled_from(PARAMETERS), values)
-known = st.sampled_from([[("site", DOMAIN)], [("site", "secret.vn")], [("d", DOMAIN)], [("u", PAGE)], []])
+SITES = [("site", DOMAIN), ("site", "secret.vn")]
+known = st.sampled_from([*([site] for site in SITES), [("d", DOMAIN)], [("u", PAGE)], [], [SITES[1]]])
 
 
 @st.composite
@@ -227,8 +229,9 @@ def bodies(draw: st.DrawFn) -> bytes:
     anything = st.recursive(
         plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(values, inner, max_size=3)
     )
-    pairs = draw(st.lists(st.tuples(names, anything), max_size=6))
-    fields = [f"{json.dumps(name)}:{json.dumps(value)}" for name, value in [("n", "a"), ("u", PAGE), *pairs]]
+    pairs = draw(st.lists(st.tuples(names, anything), max_size=2))
+    page = draw(st.just(PAGE) | st.sampled_from(URLS) | st.text().map(PAGE.__add__))
+    fields = [f"{json.dumps(name)}:{json.dumps(value)}" for name, value in [("n", "a"), ("u", page), *pairs]]
     fields += [f'"{draw(names)}":{number}' for number in draw(st.lists(st.sampled_from(NUMBERS), max_size=1))]
     return ("{" + ",".join(draw(st.permutations(fields))) + "}").encode()
 
@@ -242,7 +245,7 @@ def requests(draw: st.DrawFn, paths: Iterable[str] = PUBLIC) -> bytes:
         method, body = b"POST", draw(bodies())
     query = draw(queries()) if draw(st.integers(0, 9)) else b""
     headers = {b"Host": b"x"}
-    for name in draw(st.lists(st.sampled_from(list(HEADERS)), max_size=2)):
+    for name in draw(st.lists(st.sampled_from(list(HEADERS)), max_size=4)):
         headers[name] = draw(st.sampled_from(HEADERS[name]))
     if body:
         headers[b"Content-Type"] = draw(st.sampled_from(TYPES))
@@ -283,3 +286,53 @@ def ask(address: str, raw: bytes, seconds: float = 5.0) -> Answered:
         except ConnectionError:
             pass  # it is answered before all of it was sent, and closed
     return Answered(received)
+
+
+SEARCHED = {
+    "/hit.gif": {"u": PAGE, "d": DOMAIN, "n": "a", "id": ""},
+    "/api/totals": {"site": DOMAIN, "path": "/a"},
+    "/api/stream": {"site": DOMAIN},
+    "/badge.svg": {
+        "site": DOMAIN,
+        "path": "/a",
+        "show": "page",
+        "lang": "vi",
+        "theme": "auto",
+        "style": "box",
+        "count": "1",
+        "u": PAGE,
+    },
+    "/box": {"site": DOMAIN, "path": "/a", "show": "page", "lang": "vi", "theme": "auto"},
+}
+
+
+def each_alone() -> Iterator[bytes]:
+    """Right requests with one thing wrong: each hostile value in each place."""
+    plain = {b"Host": b"x"}
+    for path, right in SEARCHED.items():
+        for name in right:
+            for value in TEXTS + URLS:
+                query = "&".join(f"{key}={_encoded(text)}" for key, text in (right | {name: value}).items())
+                yield request(b"GET", f"{path}?{query}".encode()[:60_000], plain)
+    for path in PUBLIC[2:]:
+        for site in (DOMAIN, "secret.vn"):
+            for header, given in HEADERS.items():
+                target = f"{path}?site={site}&u={PAGE}&count=1".encode()
+                for field in given:
+                    yield request(b"GET", target, plain | {header: field})
+    event = {"n": "a", "u": PAGE, "d": DOMAIN, "r": "", "p": {}, "b": 0, "id": ""}
+    for name in event:
+        anything: list[Any] = [*TEXTS, *URLS, None, True, -1, 1.5, [], {}, [[]], {"": {}}]
+        for wrong in anything:
+            body = json.dumps(event | {name: wrong}).encode()
+            yield request(b"POST", b"/api/event", plain, body)
+        for number in NUMBERS:
+            yield request(
+                b"POST",
+                b"/api/event",
+                plain,
+                b'{"n":"a","u":"%b","%b":%b}' % (PAGE.encode(), name.encode(), number.encode()),
+            )
+    for body in BODIES:
+        for kind in TYPES:
+            yield request(b"POST", b"/api/event", plain | {b"Content-Type": kind}, body)
