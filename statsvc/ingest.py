@@ -26,6 +26,8 @@ RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
 """Pauses between the attempts at one batch. While the store is failing, and at a stop, it gets one."""
 PATIENCE_SECONDS = 4.0
 """After so long no other attempt is begun: senders are told rather than kept waiting."""
+HANGING_SECONDS = 5.0
+"""A commit that takes so long may never end, as on a disk that hangs: nobody waits behind it any longer."""
 RETRY_AFTER_SECONDS = 5
 
 
@@ -69,6 +71,7 @@ class Ingest:
         self._arrived = asyncio.Event()
         self._closing = False
         self._failing = False
+        self._hanging = False
         self._presence_is_ahead = False
         self._loop: asyncio.Task[None] | None = None
 
@@ -95,6 +98,8 @@ class Ingest:
         batch = self._open
         if self._closing:
             raise Unavailable("the service is stopping", RETRY_AFTER_SECONDS)
+        if self._hanging:
+            raise Unavailable("the disk does not answer", RETRY_AFTER_SECONDS)
         if len(batch.hits) + len(hits) > HITS_IN_OPEN_BATCH:
             raise Unavailable("more events arrive than can be committed", RETRY_AFTER_SECONDS)
         first = len(batch.hits)
@@ -113,6 +118,7 @@ class Ingest:
             batch, self._open = self._open, _OpenBatch()
             if not batch.hits:
                 continue
+            hanging = asyncio.get_running_loop().call_later(HANGING_SECONDS, self._hang)
             try:
                 await self._flush(batch)
             except Exception as exc:  # noqa: BLE001 - a fault in one batch must not end the loop
@@ -123,7 +129,17 @@ class Ingest:
                 self._board.forget()
                 self._duplicates.forget()
                 batch.failed = True
+            finally:
+                hanging.cancel()
+                self._hanging = False
             batch.done.set()
+
+    def _hang(self) -> None:
+        """Tell those who wait behind the commit under way that they are not recorded."""
+        self._hanging = True
+        batch, self._open = self._open, _OpenBatch()
+        batch.failed = True
+        batch.done.set()
 
     async def _flush(self, batch: _OpenBatch) -> None:
         if self._presence_is_ahead:

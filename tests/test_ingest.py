@@ -173,6 +173,22 @@ async def test_more_than_can_wait_is_refused_at_once(parts, clock):
     await asyncio.gather(first, full)
 
 
+async def test_nobody_waits_behind_a_disk_that_hangs(parts, clock, monkeypatch):
+    """Who waits for the next commit is told 503, and so is who comes; when the disk answers all goes on."""
+    monkeypatch.setattr(ingest_module, "HANGING_SECONDS", 0.05)
+    parts.store.gate.clear()
+    first = asyncio.create_task(parts.ingest.offer([hit(clock.now(), 1)]))
+    await parts.store.committing.wait()
+    with pytest.raises(Unavailable, match="could not be committed"):
+        await parts.ingest.offer([hit(clock.now(), 2)])
+    with pytest.raises(Unavailable, match="does not answer"):
+        await parts.ingest.offer([hit(clock.now(), 3)])
+    parts.store.gate.set()
+    await first
+    await parts.ingest.offer([hit(clock.now(), 4)])
+    assert [announced.events for announced in parts.heard(Committed)] == [1, 1]
+
+
 async def test_a_stop_commits_what_is_here_and_takes_no_more(parts, clock):
     """Who was accepted before the stop is answered; who comes after is refused."""
     parts.store.gate.clear()
