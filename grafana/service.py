@@ -74,11 +74,11 @@ def _numbers(rows: Rows) -> None:
             thresholds=[(0.25, ORANGE), (1, RED)],
         ),
         number(
-            "Waiting events",
-            "Events in the open batch. At 10,000 more are refused.",
-            f"sum(statsvc_pending_events{{{ON}}})",
+            "Waiting requests",
+            "Requests begun and not answered, streams left out. At 2,000 more are refused.",
+            f"sum(statsvc_requests_in_flight{{{ON}}})",
             base=GREEN,
-            thresholds=[(5000, ORANGE), (10000, RED)],
+            thresholds=[(1000, ORANGE), (2000, RED)],
         ),
         number(
             "Disk free",
@@ -169,11 +169,11 @@ def _pipeline(rows: Rows) -> None:
     rows.add(
         8,
         lines(
-            "Waiting events",
-            "Events in the open batch, each a request that waits. At 10,000 more are refused.",
-            {"{{instance}}": f"statsvc_pending_events{{{ON}}}"},
+            "Waiting requests",
+            "Requests begun and not answered, streams left out. At 2,000 more are refused.",
+            {"{{instance}}": f"statsvc_requests_in_flight{{{ON}}}"},
             unit="locale",
-            thresholds=[(5000, ORANGE), (10000, RED)],
+            thresholds=[(1000, ORANGE), (2000, RED)],
         ),
         lines(
             "Failed commits",

@@ -3,6 +3,7 @@
 import traceback as tracebacks
 from collections import Counter
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -70,6 +71,25 @@ class ProxyNotTrusted(msgspec.Struct, frozen=True):
     """An event came from this machine's own networks with a forwarding header that was not read."""
 
 
+class CutReason(StrEnum):
+    """Why a connection was ended beneath HTTP. Values are stable: metrics carry them."""
+
+    BUSY = "busy"
+    FULL = "full"
+    IDLE = "idle"
+    SLOW = "slow"
+    LARGE = "large"
+    NOT_HTTP = "not_http"
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """A connection was ended before any route was asked."""
+
+    reason: CutReason
+    status: int | None
+    """What it was answered; None where it was closed without a word."""
+
+
 class Started(msgspec.Struct, frozen=True):
     public: str
     operations: str
@@ -119,6 +139,7 @@ Announcement = (
     | Folded
     | Rejected
     | ProxyNotTrusted
+    | Cut
     | Started
     | Stopping
     | Stopped

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
 from statsvc.announcements import Announcer, Observer, Started, Stopped, Stopping
+from statsvc.api.connection import MOST_UNANSWERED_BYTES, REQUESTS_AT_ONCE, Door
 from statsvc.api.listener import Listener
 from statsvc.api.routes import STREAMS, Parts, operations_app, public_app
 from statsvc.board import Board
@@ -34,6 +35,9 @@ from statsvc.sites import Sites
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
 
 OPEN_FILES = 65_536
+MOST_CONNECTIONS = 16_384
+FILES_FOR_THE_REST = 512
+"""The store's, the listeners', and the operations listener's connections: these must go on."""
 
 
 class Running(NamedTuple):
@@ -81,16 +85,26 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             sites_changed=housekeeping.read_sites,
         )
         pages_call = public_app(parts)
+        door = Door(
+            announce,
+            most_connections=_room(),
+            requests_at_once=REQUESTS_AT_ONCE,
+            unanswered_bytes=MOST_UNANSWERED_BYTES,
+            streams=lambda: pages_call[STREAMS].readers,
+        )
         state = StateMetrics(
             metrics,
             {
                 "pending_events": lambda: ingest.pending,
                 "open_visits": presence.open_visits,
+                "requests_in_flight": lambda: door.requests,
+                "connections": lambda: door.connections,
                 "stream_readers": lambda: pages_call[STREAMS].readers,
             },
         )
         refresh = _refresher(metrics, state, parts)
-        public, operations = Listener(pages_call), Listener(operations_app(parts, metrics, refresh))
+        public = Listener(pages_call, door)
+        operations = Listener(operations_app(parts, metrics, refresh), Door(announce))
 
         # Stopped in the opposite order: drain, commit and answer what is here, close, then the rest.
         lag = asyncio.create_task(state.watch_lag())
@@ -149,6 +163,14 @@ def _allow_open_files() -> None:
     if limit != resource.RLIM_INFINITY and limit < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _room() -> int:
+    """How many connections there may be on the public listener."""
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if open_files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, max(open_files - FILES_FOR_THE_REST, open_files // 2))
 
 
 async def _register(settings: Settings, registry: Registry, clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
+from urllib.request import urlopen
 
 CHROME = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -63,6 +65,21 @@ class Service:
                     self.public, self.operations = entry["public"], entry["operations"]
                     self._started.set()
         self._started.set()
+
+    def get(self, path: str) -> tuple[int, str]:
+        """What the operations listener answers: status and text."""
+        with urlopen(f"http://{self.operations}{path}", timeout=20) as answer:
+            return answer.status, answer.read().decode()
+
+    def metric(self, sample: str) -> float:
+        """A sample's value now, by its name with its labels as they are printed; 0 where there is none."""
+        found = re.search(rf"^{re.escape(sample)} (\S+)$", self.get("/metrics")[1], re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def rss_kib(self) -> int:
+        """Memory that the process holds."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
 
     def kill(self) -> None:
         """As power loss would end it, but for what the kernel still holds."""

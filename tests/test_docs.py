@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from statsvc.announcements import CutReason
+from statsvc.api.connection import HEAD_SECONDS, MOST_UNANSWERED_BYTES, REQUESTS_AT_ONCE, UNREAD_SECONDS
+from statsvc.api.http import BODY_SECONDS
+from statsvc.api.listener import KEEPALIVE_SECONDS, LONGEST_LINE_BYTES
+from statsvc.api.routes import LARGEST_EVENT_BYTES
+from statsvc.api.stream import MOST_READERS, MOST_UNSENT_BYTES
 from statsvc.config import SETTINGS
+from statsvc.ingest import HANGING_SECONDS, HITS_IN_OPEN_BATCH
 from statsvc.languages import labels, rows
 from statsvc.model import DropReason, Site
+from statsvc.service import FILES_FOR_THE_REST, MOST_CONNECTIONS
 from statsvc.snippet_command import EXAMPLE_URL, lines
 from tests.process import CHROME
 
@@ -19,6 +27,7 @@ README = (ROOT / "README.md").read_text()
 EMBED = {name: (ROOT / "docs" / name).read_text() for name in ("embed.md", "embed.vi.md")}
 COUNTER = ROOT / "statsvc" / "assets" / "counter"
 METRICS = (ROOT / "docs" / "metrics.md").read_text()
+OVERLOAD = (ROOT / "docs" / "overload.md").read_text()
 OPERATE = (ROOT / "docs" / "operate.md").read_text()
 
 
@@ -34,6 +43,30 @@ def test_every_setting_is_documented(setting):
 def test_every_drop_reason_is_documented(reason):
     """A caller who finds it in a header finds it there."""
     assert f"| `{reason}` |" in README
+
+
+def test_every_limit_is_documented():
+    """With its number, as the code has it; and each reason for ending a connection."""
+    rows = [line for line in OVERLOAD.splitlines() if line.startswith("| ")]
+    for reason in CutReason:
+        assert any(row.endswith(f"| `{reason}` |") for row in rows)
+    for what, number in {
+        "requests begun": f"{REQUESTS_AT_ONCE:,}",
+        "connections |": f"{MOST_CONNECTIONS:,}, or the process's open files less {FILES_FOR_THE_REST}",
+        "time for a request's head": f"{HEAD_SECONDS:.0f} seconds",
+        "time for a body": f"{BODY_SECONDS:.0f} seconds",
+        "bytes before an answer": f"{MOST_UNANSWERED_BYTES // 1024} KiB",
+        "one line of a head": f"{LONGEST_LINE_BYTES // 1024} KiB",
+        "body of an event": f"{LARGEST_EVENT_BYTES // 1024} KiB",
+        "an answer of which nothing": f"{UNREAD_SECONDS:.0f} seconds",
+        "a connection between": f"{KEEPALIVE_SECONDS:.0f} seconds",
+        "readers of streams": f"{MOST_READERS:,}",
+        "a reader who": f"{MOST_UNSENT_BYTES // 1024} KiB",
+        "events in the open batch": f"{HITS_IN_OPEN_BATCH:,}",
+        "a commit that takes": f"{HANGING_SECONDS:.0f} seconds",
+    }.items():
+        (row,) = [row for row in rows if row.startswith(f"| {what}")]
+        assert number in row
 
 
 async def test_every_metric_is_documented(app):

@@ -103,6 +103,7 @@ def test_every_module_has_its_tests():
         "metrics": "test_metrics.py",
         "api/events": "test_api_events.py",
         "api/totals": "test_api_totals.py",
+        "api/connection": "test_connections.py",
         "api/listener": "test_stop.py",
         "api/senders": "test_senders.py",
         "api/reading": "test_api_totals.py",

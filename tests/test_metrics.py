@@ -6,7 +6,17 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from statsvc.announcements import Capped, ClockStepped, CommitFailed, Committed, Dropped, Fault, Rejected
+from statsvc.announcements import (
+    Capped,
+    ClockStepped,
+    CommitFailed,
+    Committed,
+    Cut,
+    CutReason,
+    Dropped,
+    Fault,
+    Rejected,
+)
 from statsvc.metrics.announced import AnnouncedMetrics
 from statsvc.model import DropReason, Site
 from tests.facts import NOON_MS, FakeClock
@@ -46,6 +56,8 @@ def test_metrics_are_what_is_documented():
         Dropped("hue.gov.vn", DropReason.BOT),
         Capped("hue.gov.vn", "path"),
         Rejected(400),
+        Cut(CutReason.NOT_HTTP, 400),
+        Cut(CutReason.IDLE, None),
         ClockStepped(-3600),
         Fault("here", "ValueError: x", "Traceback"),
     )

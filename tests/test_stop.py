@@ -170,6 +170,19 @@ def test_a_port_in_use_is_told(store: Path, option: str) -> None:
         )
 
 
+def test_an_address_the_machine_does_not_have_is_told(store: Path) -> None:
+    """It is named, and the exit status is 1."""
+    assert refusal(store, "--listen", "192.0.2.1:8080") == (
+        "statsvc: can't listen on 192.0.2.1:8080: Cannot assign requested address"
+    )
+
+
+def test_a_name_with_an_address_of_another_family_is_listened_on(store: Path) -> None:
+    """`localhost`, whatever it stands for."""
+    with Service(store, "--listen", "localhost:0") as service:
+        assert " 200 OK" in _get(service.public.replace("[::1]", "localhost"), "/counter.js")
+
+
 def test_bad_settings_are_all_named_at_once(store: Path) -> None:
     """Four bad values, from options and the environment: four lines, exit status 1, and no file made."""
     done = subprocess.run(

@@ -1,15 +1,30 @@
 """One HTTP listener, opened and closed without losing a request."""
 
 import asyncio
+import errno
 import os
+import socket
+from collections.abc import Sequence
+from typing import Any
 
 from aiohttp import web
 
+from statsvc.api.connection import Connection, Door
 from statsvc.config import Address
 from statsvc.errors import ConfigError
 
 KEEPALIVE_SECONDS = 75.0
-LONGEST_LINE_BYTES = 64 * 1024
+"""Longer than proxies keep an idle connection: they must be the ones to close it."""
+LONGEST_LINE_BYTES = 32 * 1024
+"""A hundred paths in other scripts than Latin are ten kilobytes of query."""
+LINGERING_SECONDS = 2.0
+"""How long a body that nobody wants is read after its answer."""
+WAITING_CONNECTIONS = 1024
+"""In the kernel, until they are accepted."""
+ACCEPTED_A_TURN = 200
+"""Connections, in one turn of the event loop."""
+NO_ROOM_SECONDS = 0.1
+"""How long none is accepted where the system has no room for one more."""
 ANSWERING_SECONDS = 5.0
 """How long a stop waits for answers under way."""
 DRAIN_SECONDS = 0.25
@@ -18,37 +33,104 @@ with `Connection: close`; a client that keeps its connections busy is told so wi
 
 
 class Listener:
-    def __init__(self, app: web.Application) -> None:
-        self._runner = web.AppRunner(
-            app,
+    def __init__(self, app: web.Application, door: Door) -> None:
+        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=ANSWERING_SECONDS)
+        self._door = door
+        self._sockets: list[socket.socket] = []
+        self._entering: set[asyncio.Task[object]] = set()
+
+    async def open(self, address: Address) -> Address:
+        """Begin to accept; the address with its real port. Raises ConfigError where it can't be had."""
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            self._sockets = _listening([(family, at) for family, _, _, _, at in dict.fromkeys(found)])
+        except OSError as exc:
+            # Python's own sentence for a port in use names the address twice.
+            reason = os.strerror(exc.errno) if exc.errno is not None and exc.errno > 0 else exc.strerror
+            raise ConfigError([f"can't listen on {address}: {reason}"]) from exc
+        for listening in self._sockets:
+            loop.add_reader(listening, self._accept, listening)
+        host, port, *_ = self._sockets[0].getsockname()
+        return Address(host, port)
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Take those who wait. uvloop's own server takes one in a turn: under load they wait for seconds."""
+        loop = asyncio.get_running_loop()
+        for _ in range(ACCEPTED_A_TURN):
+            try:
+                peer, _ = listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:  # no file descriptor is free, nor room in the kernel
+                loop.remove_reader(listening)
+                loop.call_later(NO_ROOM_SECONDS, self._accept_again, listening)
+                return
+            peer.setblocking(False)
+            if not self._door.turned_away(peer):
+                entering = loop.create_task(loop.connect_accepted_socket(self._connection, peer))
+                self._entering.add(entering)
+                entering.add_done_callback(self._entered)
+
+    def _accept_again(self, listening: socket.socket) -> None:
+        if listening in self._sockets:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+
+    def _entered(self, entering: asyncio.Task[object]) -> None:
+        self._entering.discard(entering)
+        if not entering.cancelled():
+            entering.exception()  # who has left meanwhile is nobody's problem
+
+    def _connection(self) -> Connection:
+        assert self._runner.server is not None
+        return Connection(
+            self._runner.server,
+            self._door,
+            asyncio.get_running_loop(),
             access_log=None,
-            handle_signals=False,
             keepalive_timeout=KEEPALIVE_SECONDS,
-            shutdown_timeout=ANSWERING_SECONDS,
-            # A hundred paths in other scripts than Latin are ten kilobytes of query.
+            lingering_time=LINGERING_SECONDS,
             max_line_size=LONGEST_LINE_BYTES,
             # Nobody compresses a few hundred bytes; unpacking what a stranger sends costs seconds.
             auto_decompress=False,
         )
 
-    async def open(self, address: Address) -> Address:
-        """Begin to accept; the address with its real port. Raises ConfigError where it can't be had."""
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, address.host, address.port, backlog=1024).start()
-        except OSError as exc:
-            # asyncio's own sentence for a port in use names the address twice.
-            reason = os.strerror(exc.errno) if exc.errno is not None and exc.errno > 0 else exc.strerror
-            raise ConfigError([f"can't listen on {address}: {reason}"]) from exc
-        host, port, *_ = self._runner.addresses[0]
-        return Address(host, port)
-
     async def drain(self) -> None:
         """Accept no new connection; take what still comes on those there are, for a moment."""
-        for site in list(self._runner.sites):
-            await site.stop()
+        self._close_sockets()
         await asyncio.sleep(DRAIN_SECONDS)
 
     async def close(self) -> None:
         """Wait for the answers under way, then close every connection."""
+        self._close_sockets()
         await self._runner.cleanup()
+
+    def _close_sockets(self) -> None:
+        for listening in self._sockets:
+            asyncio.get_running_loop().remove_reader(listening)
+            listening.close()
+        self._sockets.clear()
+
+
+def _listening(found: Sequence[tuple[socket.AddressFamily, Any]]) -> list[socket.socket]:
+    """A socket for each address of a name, but those the machine doesn't have: IPv6, most often."""
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    for family, at in found:
+        try:
+            listening = socket.create_server(at, family=family, backlog=WAITING_CONNECTIONS)
+        except OSError as exc:
+            if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                for other in sockets:
+                    other.close()
+                raise
+            missing = exc
+        else:
+            listening.setblocking(False)
+            sockets.append(listening)
+    if missing is not None and not sockets:
+        raise missing
+    return sockets

@@ -8,6 +8,7 @@ from statsvc.announcements import (
     ClockStepped,
     CommitFailed,
     Committed,
+    Cut,
     Dropped,
     Fault,
     Folded,
@@ -66,6 +67,12 @@ class AnnouncedMetrics:
             "statsvc_proxy_not_trusted_events",
             "Events from a proxy in this machine's own networks that is not a trusted one:"
             " all its visitors are taken for one.",
+            registry=registry,
+        )
+        self._cut = Counter(
+            "statsvc_connections_cut",
+            "Connections ended before a request was read, by reason.",
+            ["reason"],
             registry=registry,
         )
         self._commit_seconds = Histogram(
@@ -128,6 +135,10 @@ class AnnouncedMetrics:
                 self._rejected.labels(str(announcement.status)).inc()
             case ProxyNotTrusted():
                 self._proxy_not_trusted.inc()
+            case Cut():
+                self._cut.labels(announcement.reason).inc()
+                if announcement.status is not None:
+                    self._rejected.labels(str(announcement.status)).inc()
             case ClockStepped():
                 self._clock_steps.inc()
             case Fault():
