@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -19,12 +19,14 @@ import pytest
 import yaml
 
 from tests.process import CHROME, Service, command, eventually
+from tests.test_connections import AMBIGUOUS
 
 ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / "docker"
 SCHEMA = ROOT.parent / "shared" / "schemas" / "compose-spec.json"
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+LAST = b"GET /counter.js HTTP/1.1\r\nHost: stats.example\r\nConnection: close\r\n\r\n"
 EVENT = b'{"n": "pageview", "u": "https://hue.gov.vn/", "d": "hue.gov.vn"}'
 
 
@@ -277,6 +279,33 @@ def test_behind_nginx_nobody_chooses_an_address(proxied):
     totals = json.loads(ask(address, "/api/totals?site=hue.gov.vn")[1])
     assert totals["pageviews"]["total"] == 3
     assert totals["visitors"]["today"] == 1
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_nothing_is_smuggled_past_nginx(proxied, name):
+    """What can be read in two ways: no event is counted that was not answered 202, and nothing is our fault."""
+    address, _, _ = proxied
+
+    def pageviews() -> int:
+        return json.loads(ask(address, "/api/totals?site=hue.gov.vn")[1])["pageviews"]["total"]
+
+    before = pageviews()
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    port = int(address.rpartition(":")[2])
+    said = b""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+        trusting.wrap_socket(plain, server_hostname="stats.example") as sent,
+        suppress(ConnectionError),
+    ):
+        sent.sendall(AMBIGUOUS[name].replace(b"Host: x", b"Host: stats.example") + LAST)
+        while part := sent.recv(65536):
+            said += part
+    statuses = {int(status) for status in re.findall(rb"HTTP/1\.[01] (\d+) ", said)}
+    assert not statuses & {500, 502, 504}
+    # nginx still answers HTTP/0.9, which has no status.
+    assert pageviews() - before <= said.count(b"HTTP/1.1 202 ") + said.startswith(b"GIF89a")
 
 
 @pytest.mark.parametrize(
