@@ -10,6 +10,7 @@ from statsvc.announcements import Announcer, ClockStepped, Fault, Folded, SitesC
 from statsvc.board import Board
 from statsvc.calendar import local_hour, neighbour
 from statsvc.duplicates import RECEIPT_SECONDS
+from statsvc.errors import StoreError
 from statsvc.keyring import DAYS_NEEDED, Keyring
 from statsvc.model import Site
 from statsvc.ports import Clock, Presence, Store
@@ -117,10 +118,21 @@ class Housekeeping:
             self._announce(Folded(site.domain, len(paths)))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        told = ""
         while not self._stopping.is_set():
             try:
                 await work()
+                told = ""
             except Exception as exc:  # noqa: BLE001 - it will be tried again, whatever it was
-                self._announce(Fault.of("housekeeping", exc))
+                if told != str(exc):  # and told once, not twice a second
+                    told = str(exc)
+                    self._announce(_fault(exc))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), seconds)
+
+
+def _fault(exc: Exception) -> Fault:
+    """A store in trouble says all there is to say in its sentence."""
+    return (
+        Fault("housekeeping", str(exc), "") if isinstance(exc, StoreError) else Fault.of("housekeeping", exc)
+    )

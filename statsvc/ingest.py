@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from statsvc.announcements import Announcer, CommitFailed, Committed, Fault
@@ -122,13 +123,14 @@ class Ingest:
             try:
                 await self._flush(batch)
             except Exception as exc:  # noqa: BLE001 - a fault in one batch must not end the loop
-                if not isinstance(exc, StoreError):
-                    self._announce(Fault.of("flush loop", exc))
                 # What memory knows of this batch may be more, or less, than what the store knows.
                 self._presence_is_ahead = True
                 self._board.forget()
                 self._duplicates.forget()
                 batch.failed = True
+                if not isinstance(exc, StoreError):
+                    with suppress(MemoryError):  # there may be none left to tell of it
+                        self._announce(Fault.of("flush loop", exc))
             finally:
                 hanging.cancel()
                 self._hanging = False

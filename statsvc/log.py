@@ -15,6 +15,7 @@ from statsvc.announcements import (
     Announcement,
     ClockStepped,
     CommitFailed,
+    Committed,
     Fault,
     ProxyNotTrusted,
     SitesChanged,
@@ -56,6 +57,7 @@ class LogObserver:
     def __init__(self) -> None:
         self._log = structlog.get_logger()
         self._told_of_proxy = False
+        self._failure: tuple[str, bool] | None = None
 
     def notice(self, announcement: Announcement) -> None:
         match announcement:
@@ -81,13 +83,18 @@ class LogObserver:
                 )
             case ClockStepped():
                 self._log.warning("the wall clock was set", seconds=announcement.seconds)
-            case CommitFailed():
+            case CommitFailed() if (announcement.error, announcement.given_up) != self._failure:
+                # Once: a full disk may last for hours, and there are hundreds of batches a second.
+                self._failure = (announcement.error, announcement.given_up)
                 self._log.error(
                     "commit failed",
                     error=announcement.error,
                     events=announcement.events,
                     given_up=announcement.given_up,
                 )
+            case Committed() if self._failure is not None:
+                self._failure = None
+                self._log.info("commits succeed again")
             case Fault():
                 self._log.error(
                     "fault",

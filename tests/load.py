@@ -73,6 +73,21 @@ class Ledger:
     def outcomes(self) -> Counter[str]:
         return Counter(sent.outcome.value for sent in self.sent)
 
+    def print_figures(self, what: str, rounds: int, counted: int, **more: int) -> None:
+        """Of pageviews. `lost` and `counted twice` are what the bounds say at least, and must be 0."""
+        sent, acknowledged = pageviews(self.sent), pageviews(self.acknowledged())
+        lost, twice = max(0, acknowledged - counted), max(0, counted - sent)
+        figures(
+            what,
+            rounds=rounds,
+            sent=sent,
+            acknowledged=acknowledged,
+            counted=counted,
+            lost=lost,
+            counted_twice=twice,
+            **more,
+        )
+
 
 def pageviews(events: Iterable[Sent]) -> int:
     return sum(sent.name == "pageview" for sent in events)
@@ -80,6 +95,13 @@ def pageviews(events: Iterable[Sent]) -> int:
 
 def visitors(events: Iterable[Sent]) -> set[int]:
     return {sent.visitor for sent in events}
+
+
+def figures(what: str, **numbers: int) -> None:
+    """The line that a long test prints, as docs/reliability.md has it."""
+    print(
+        f"\n{what}: " + ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in numbers.items())
+    )
 
 
 def noon_zone() -> str:
@@ -249,6 +271,13 @@ class Books(msgspec.Struct, frozen=True):
                 {name: [set(database.execute(query)) for query in queries] for name, queries in SUMS.items()},
                 database.execute("PRAGMA integrity_check").fetchone()[0],
             )
+
+    @staticmethod
+    def pageviews_in(store: Path) -> int:
+        """As `read` has it, from a file whose other pages may be damaged."""
+        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as database:
+            ((pageviews,),) = database.execute("SELECT coalesce(sum(pageviews), 0) FROM totals WHERE bot = 0")
+            return int(pageviews)
 
     def disagreements(self) -> list[str]:
         """Sums that differ from table to table, and what SQLite finds wrong with the file."""

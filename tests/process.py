@@ -8,10 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
-from urllib.request import urlopen
+from typing import Any, NamedTuple, Self
 
 CHROME = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -49,7 +50,7 @@ class Service:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if not self._started.wait(START_SECONDS) or not self.public:
-            self.process.kill()
+            self.kill()
             raise AssertionError(f"statsvc did not start: {self.lines}")
 
     def _read(self) -> None:
@@ -68,7 +69,7 @@ class Service:
 
     def get(self, path: str) -> tuple[int, str]:
         """What the operations listener answers: status and text."""
-        with urlopen(f"http://{self.operations}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://{self.operations}{path}", timeout=20) as answer:
             return answer.status, answer.read().decode()
 
     def metric(self, sample: str) -> float:
@@ -113,6 +114,21 @@ def command(store: Path, *arguments: str, status: int = 0) -> str:
     )
     assert done.returncode == status, done.stderr or done.stdout
     return done.stdout if status == 0 else done.stderr
+
+
+class Answer(NamedTuple):
+    status: int
+    text: str
+
+
+def answer(address: str, path: str) -> Answer:
+    """What is answered to a GET, whatever its status."""
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as response:
+            return Answer(response.status, response.read().decode())
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return Answer(exc.code, exc.read().decode())
 
 
 def eventually(condition: Any, seconds: float = 10.0) -> Any:

@@ -1,39 +1,29 @@
-"""Real faults: a locked file, a full disk, a read-only one, a file that is no database, a clock that steps."""
+"""Real faults: a locked file, a full disk, a read-only one."""
 
 import asyncio
 import os
 import random
-import sqlite3
+import resource
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
-from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.load import Books, Ledger, Load, Outcome, loading, noon_zone, pageviews, visitors
-from tests.process import Service, command
-
-SITE = "hue.gov.vn"
-PEOPLE = range(100)
-SERVE = ("serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")
-FAKETIME = "usr/lib/*/faketime/libfaketime.so.1"
-
-
-def missing(what: str, *, in_ci: bool = True) -> NoReturn:
-    """A laptop may be without; CI may not, where `in_ci` says it has it."""
-    if in_ci and os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
-def register(store: Path) -> Path:
-    command(store, "site", "add", SITE, "--time-zone", noon_zone())
-    return store
+from tests.faults import (
+    PEOPLE,
+    SERVE,
+    SITE,
+    acknowledged_again,
+    check_numbers,
+    fill,
+    locked,
+    missing,
+    refusal,
+    register,
+)
+from tests.load import Books, Ledger, Outcome, loading, pageviews
+from tests.process import Service
 
 
 @pytest.fixture
@@ -51,41 +41,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         missing("mounting a file system is not permitted here", in_ci=os.geteuid() == 0)
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-@contextmanager
-def locked(store: Path) -> Iterator[None]:
-    """Another process is in the middle of a transaction."""
-    program = (
-        "import sqlite3, sys; database = sqlite3.connect(sys.argv[1], isolation_level=None);"
-        " database.execute('BEGIN IMMEDIATE'); print('locked', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, store], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"locked\n"
-        yield
-        process.communicate()
-
-
-async def check_numbers(load: Load, ledger: Ledger, store: Path) -> None:
-    """Acknowledged ≤ counted ≤ sent; all visitors are current, since all of it takes less than the window."""
-    totals = await load.totals(SITE)
-    acknowledged = ledger.acknowledged()
-    assert pageviews(acknowledged) <= totals["pageviews"]["total"] <= pageviews(ledger.sent)
-    assert len(visitors(acknowledged)) <= totals["visits"]["total"] <= len(visitors(ledger.sent))
-    assert totals["visits"]["total"] == totals["visitors"]["today"] == totals["current"]["visitors"]
-    books = Books.read(store)
-    assert books.disagreements() == []
-    assert books.pageviews == totals["pageviews"]["total"]
-
-
-async def acknowledged_again(load: Load) -> None:
-    """Until an event is: nobody helps."""
-    async with asyncio.timeout(20):
-        while not ((sent := await load.send(SITE, 0)) and sent.outcome is Outcome.ACKNOWLEDGED):
-            await asyncio.sleep(0.05)
 
 
 async def test_a_short_lock_is_waited_out(store: Path) -> None:
@@ -163,29 +118,6 @@ async def test_a_kill_on_a_full_disk_loses_nothing(disk: Path) -> None:
             await check_numbers(load, ledger, store)
 
 
-def fill(disk: Path) -> None:
-    """To the last byte."""
-    with (disk / "filler").open("wb", buffering=0) as filler:
-        try:
-            while filler.write(bytes(4096)):
-                pass
-        except OSError:
-            pass
-
-
-def refusal(store: Path, *arguments: str) -> str:
-    """The last line of a command that must not succeed: it has to end by itself, with exit status 1."""
-    done = subprocess.run(
-        [sys.executable, "-m", "statsvc", *arguments, "--store", f"sqlite://{store}"],
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=False,
-    )
-    assert done.returncode == 1
-    return done.stderr.splitlines()[-1]
-
-
 def test_a_read_only_disk_is_told(disk: Path) -> None:
     """The file is named, and the exit status is 1."""
     store = register(disk / "stats.db")
@@ -204,137 +136,65 @@ def test_a_read_only_file_is_told(disk: Path) -> None:
         subprocess.run(["umount", store], check=True)
 
 
-def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path: Path) -> None:
-    """The file is named with what to do, the exit status is 1, and the file has not changed."""
-    store = tmp_path / "stats.db"
-    store.write_bytes(random.Random(1).randbytes(100_000))
-    check_refused_as_damaged(store)
-
-
-@pytest.mark.parametrize("kept", [0.02, 0.5, 0.95])
-async def test_a_truncated_database_is_told_and_left_alone(store: Path, kept: float) -> None:
-    """The file is named with what to do, the exit status is 1, and the file has not changed."""
+@pytest.mark.torture
+async def test_a_disk_that_fills_up_again_and_again_loses_nothing(disk: Path) -> None:
+    """In each round the disk gets full and is freed; in some the service is killed meanwhile."""
+    store, ledger, rounds = register(disk / "stats.db"), Ledger(), 20
+    for number in range(rounds):
+        with Service(store) as service:
+            async with loading(service.public, ledger) as load:
+                await load.run([SITE], PEOPLE, random.Random(number), enough=len(ledger.sent) + 100)
+                fill(disk)
+                async with asyncio.timeout(30):
+                    refused = len(ledger.of(outcome=Outcome.REFUSED))
+                    while len(ledger.of(outcome=Outcome.REFUSED)) == refused:
+                        await load.run([SITE], PEOPLE, random.Random(number), enough=len(ledger.sent) + 100)
+                if number % 3 == 0:
+                    service.kill()
+                (disk / "filler").unlink()
+                if number % 3:
+                    await acknowledged_again(load)
+                    await check_numbers(load, ledger, store)
+            service.kill()
     with Service(store) as service:
-        async with loading(service.public, Ledger()) as load:
-            await load.run([SITE], PEOPLE, random.Random(1), enough=300)
-        assert service.stop() == 0
-    os.truncate(store, int(store.stat().st_size * kept))
-    check_refused_as_damaged(store)
+        async with loading(service.public, ledger) as load:
+            await check_numbers(load, ledger, store)
+    ledger.print_figures("full disk", rounds, Books.read(store).pageviews)
 
 
-def test_an_emptied_database_is_told_and_left_alone(store: Path) -> None:
-    """A file that was served and is empty now is no new counter: 0 where there was a million."""
+async def test_memory_that_is_refused_loses_nothing(store: Path) -> None:
+    """Where the system gives no more memory, the service refuses, or ends; what it acknowledged is counted."""
+    await _refuse_memory(store, (0,))
+
+
+@pytest.mark.torture
+async def test_memory_that_is_refused_again_and_again_loses_nothing(store: Path) -> None:
+    """As above, from nothing to a few megabytes more than it has, in rounds."""
+    await _refuse_memory(store, [number * 100_000 for number in range(20)])
+
+
+async def _refuse_memory(store: Path, headrooms: Sequence[int]) -> None:
+    ledger, ended = Ledger(), 0
+    for number, headroom in enumerate(headrooms):
+        with Service(store) as service:
+            async with loading(service.public, ledger) as load:
+                await load.send(SITE, 0)
+                pages = int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[0])
+                limit = pages * resource.getpagesize() + headroom
+                resource.prlimit(service.process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+                people = range(1000 * number, 1000 * number + 1000)
+                await load.run([SITE], people, random.Random(number), enough=len(ledger.sent) + 2000)
+                if ledger.sent[-1].outcome is Outcome.UNKNOWN:
+                    await asyncio.to_thread(service.process.wait, 10)  # it is on its way out
+                if service.process.poll() is None:
+                    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+                    resource.prlimit(service.process.pid, resource.RLIMIT_AS, unlimited)
+                    await acknowledged_again(load)
+                    await check_numbers(load, ledger, store)
+                else:
+                    ended += 1
+            service.kill()
     with Service(store) as service:
-        assert service.stop() == 0
-    os.truncate(store, 0)
-    assert f"{store} is empty, though it has been served before" in refusal(store, *SERVE)
-    assert store.stat().st_size == 0
-
-
-def test_another_programs_database_is_told_and_left_alone(tmp_path: Path) -> None:
-    """Our tables are not put between those of another program."""
-    store = tmp_path / "app.db"
-    with closing(sqlite3.connect(store)) as database, database:
-        database.execute("CREATE TABLE theirs (id)")
-    before = store.read_bytes()
-    assert f"{store} is a database of another program" in refusal(store, *SERVE)
-    assert store.read_bytes() == before
-
-
-def check_refused_as_damaged(store: Path) -> None:
-    before = store.read_bytes()
-    for arguments in (SERVE, ("site", "list")):
-        said = refusal(store, *arguments)
-        assert said.startswith(f"statsvc: {store} is not a sound statsvc database (")
-        assert said.endswith("put it aside and restore a backup to this path.")
-        assert store.read_bytes() == before
-
-
-def test_a_newer_schema_is_told(store: Path) -> None:
-    """A program older than the file says so and exits with 1."""
-    with closing(sqlite3.connect(store)) as database, database:
-        database.execute("INSERT INTO schema_steps VALUES (999, 'of the future', '2030-01-01T00:00:00Z')")
-    said = refusal(store, *SERVE)
-    assert said.startswith(f"statsvc: {store} has schema 999, written by a newer statsvc;")
-
-
-class FakedClock:
-    """Moves the wall clock of a process by whole seconds, and not its steady one."""
-
-    def __init__(self, folder: Path) -> None:
-        library = next(Path("/").glob(FAKETIME), None) or missing("libfaketime is not installed")
-        self._offset = folder / "offset"
-        self.environment = {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._offset),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-        self.step_to(0)
-
-    def step_to(self, seconds: float) -> None:
-        """So far from the real time."""
-        written = self._offset.with_suffix(".new")
-        written.write_text(f"{seconds:+.0f}")
-        written.replace(self._offset)
-
-
-@pytest.fixture
-def wall_clock(tmp_path: Path) -> FakedClock:
-    return FakedClock(tmp_path)
-
-
-@pytest.mark.parametrize("step_seconds", [-3600, 3600])
-async def test_a_step_of_the_wall_clock_changes_nobody(
-    store: Path, wall_clock: FakedClock, step_seconds: int
-) -> None:
-    """When the wall clock steps by an hour and back, all stay current and no visit begins anew."""
-    with Service(store, env=wall_clock.environment) as service:
-        async with loading(service.public, Ledger()) as load:
-            for visitor in range(3):
-                await load.send(SITE, visitor)
-            for there in (step_seconds, 0):
-                wall_clock.step_to(there)
-                totals = await load.totals(SITE)
-                off = datetime.fromisoformat(totals["as_of"]) - datetime.now(UTC)
-                assert abs(off.total_seconds() - there) < 60, "the clock was not moved"
-                assert totals["current"]["visitors"] == 3
-                await load.send(SITE, 1)
-                totals = await load.totals(SITE)
-                assert totals["current"]["visitors"] == totals["visits"]["total"] == 3
-                assert totals["visitors"]["today"] == 3
-
-
-async def test_a_crash_over_midnight_changes_nobody(store: Path, wall_clock: FakedClock) -> None:
-    """Killed before local midnight and again after it: one visit, current all along, a visitor of both days."""
-    before_midnight = (datetime.now(ZoneInfo(noon_zone())) + timedelta(days=1)).replace(
-        hour=0, minute=0, second=0, microsecond=0
-    ) - timedelta(seconds=60)
-    offset = (before_midnight - datetime.now(UTC)).total_seconds()
-    ledger = Ledger()
-
-    async def numbers(load: Load) -> tuple[int, int, int, int]:
-        totals = await load.totals(SITE)
-        days = totals["visitors"]
-        return totals["current"]["visitors"], totals["visits"]["total"], days["yesterday"], days["today"]
-
-    wall_clock.step_to(offset)
-    with Service(store, env=wall_clock.environment) as service:
         async with loading(service.public, ledger) as load:
-            await load.send(SITE, 1)
-            await load.send(SITE, 2)
-            assert await numbers(load) == (2, 2, 0, 2)
-        service.kill()
-    wall_clock.step_to(offset + 120)
-    with Service(store, env=wall_clock.environment) as service:
-        async with loading(service.public, ledger) as load:
-            assert await numbers(load) == (2, 2, 2, 0)
-            await load.send(SITE, 1)
-            assert await numbers(load) == (2, 2, 2, 1)
-        service.kill()
-    with Service(store, env=wall_clock.environment) as service:
-        async with loading(service.public, ledger) as load:
-            assert await numbers(load) == (2, 2, 2, 1)
-            await load.send(SITE, 1)
-            await load.send(SITE, 2)
-            assert await numbers(load) == (2, 2, 2, 2)
+            await check_numbers(load, ledger, store)
+    ledger.print_figures("no memory", len(headrooms), Books.read(store).pageviews, ended_by_it=ended)

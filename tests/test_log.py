@@ -1,5 +1,6 @@
 import json
 import socket
+from collections import Counter
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -10,6 +11,7 @@ from statsvc.announcements import (
     Announcement,
     Announcer,
     CommitFailed,
+    Committed,
     Fault,
     SitesChanged,
     Started,
@@ -59,6 +61,18 @@ def test_what_operators_must_know_is_logged(announcement, words, capsys):
     LogObserver().notice(announcement)
     out = capsys.readouterr()
     assert words in out.out + out.err
+
+
+def test_a_failure_that_lasts_is_told_once_and_its_end_too(capsys):
+    """A full disk fails hundreds of batches a second: they don't fill a log."""
+    log = LogObserver()
+    for _ in range(3):
+        log.notice(CommitFailed(3, "disk full", given_up=True))
+    for _ in range(3):
+        log.notice(Committed(1, Counter(), 0.1, 1))
+    out = capsys.readouterr()
+    assert len((out.out + out.err).splitlines()) == 2
+    assert "commits succeed again" in out.out + out.err
 
 
 def test_a_busy_log_is_json_and_has_no_address_and_no_user_agent(tmp_path):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from statsvc.errors import StoreDamaged
 from statsvc.model import Hit, Moment, Peak, Site, Touch
 from statsvc.ports import Store, Touched
 from statsvc.visits import OpenVisit, Visits
@@ -56,7 +57,7 @@ class MemoryPresence:
         known = {site.id: site for site in sites}
         newest: dict[tuple[Audience, int], OpenVisit] = {}
         for journal in await self._store.open_visits():
-            record = _decode(journal)
+            record = _record(journal)
             for entry in record.visits:
                 audience = (entry.site, entry.bot)
                 for former in entry.formerly:
@@ -148,6 +149,20 @@ class MemoryPresence:
                 formerly = hit.identity.formerly
                 entries.append(_Entry(site_id, bot, visitor, *hit.at, pages, formerly))
         return _encode(_Record(self._process, list(paths), entries))
+
+
+def _record(journal: bytes) -> _Record:
+    """Raises StoreDamaged for what is not as it was written."""
+    try:
+        record = _decode(journal)
+        if any(max(entry.pages) >= len(record.paths) for entry in record.visits if entry.pages):
+            raise ValueError("it names a page that is not there")  # noqa: TRY301 - as the decoder would
+    except (msgspec.MsgspecError, ValueError) as exc:
+        raise StoreDamaged(
+            f"an open visit that is kept in the store can't be read ({exc}): stop the service, put the store"
+            " aside and restore a backup"
+        ) from exc
+    return record
 
 
 def _raise_peak(peaks: dict[tuple[int, str], Peak], key: tuple[int, str], visitors: int, at_ms: int) -> None:

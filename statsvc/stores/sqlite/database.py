@@ -3,22 +3,26 @@
 import asyncio
 import fcntl
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from shutil import disk_usage
 from typing import IO, Any, Self
+from urllib.parse import quote
 
 import aiosqlite
 
 from statsvc.errors import SchemaTooNew, StoreDamaged, StoreError, StoreInUse
 from statsvc.ports import Space
+from statsvc.stores.sqlite.log_file import refuse_damaged_log
 
 Row = Sequence[Any]
 
 BUSY_TIMEOUT_SECONDS = 2.0
 """How long a statement waits for another process, such as `statsvc site`, to finish its own."""
+LOOK_AGAIN_SECONDS = 5.0
+"""How often a damaged file is looked at again, which reads all of it."""
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 APPLICATION_ID = int.from_bytes(b"stat", "big")
 """Marks the file as ours: https://www.sqlite.org/pragma.html#pragma_application_id."""
@@ -28,6 +32,9 @@ class Database:
     """One connection that writes and one that reads, each with its own thread.
 
     WAL with `synchronous=FULL`: a statement that has returned has been fsynced.
+
+    A file that turns out to be damaged is left as it is. It is read where it can be, and every write, also
+    the probe, raises StoreDamaged, until the whole file is found to be sound: perhaps a disk failed to read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,6 +42,8 @@ class Database:
         self._writing = asyncio.Lock()
         self._lock_file: IO[bytes] | None = None
         self._opened = (0, 0)
+        self._damage = ""
+        self._look_again_at = 0.0
         self._writer: aiosqlite.Connection
         self._reader: aiosqlite.Connection
 
@@ -51,16 +60,17 @@ class Database:
             raise StoreError(f"SQLite {wanted} or newer is needed, this Python has {sqlite3.sqlite_version}")
         database = cls(path)
         async with AsyncExitStack() as on_failure:
-            with told(path):
+            with database._told():
                 database._find_file(create=create)
                 if serving:
                     database._claim()
                     on_failure.callback(database._release)
+                refuse_damaged_log(database.path)
                 database._writer = await _connect(database.path)
-                on_failure.push_async_callback(database._writer.close)
+                on_failure.push_async_callback(database._close, database._writer)
                 await database._prepare()
                 database._reader = await _connect(database.path)
-                on_failure.push_async_callback(database._reader.close)
+                on_failure.push_async_callback(database._close, database._reader)
                 if serving:
                     # Opening doesn't show that a file is read-only, nor that a disk is full.
                     await database.probe()
@@ -68,9 +78,46 @@ class Database:
         return database
 
     async def close(self) -> None:
-        await self._reader.close()
-        await self._writer.close()
+        await self._close(self._reader)
+        await self._close(self._writer)
         self._release()
+
+    async def _close(self, connection: aiosqlite.Connection) -> None:
+        """Where the last one closes, SQLite puts the log into the file: not into a damaged one.
+
+        Another that only reads is in its way, and can't do it itself.
+        """
+        if not self._damage:
+            await connection.close()
+            return
+        with closing(_connect_to_read(self.path)) as other:
+            with suppress(sqlite3.Error):
+                other.execute("SELECT count(*) FROM sqlite_schema")
+            await connection.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """As `told`, and damage is remembered."""
+        try:
+            with told(self.path):
+                yield
+        except StoreDamaged as exc:
+            self._damage = str(exc)
+            raise
+
+    @asynccontextmanager
+    async def _writable(self) -> AsyncIterator[None]:
+        """As `_told`, for what writes; one at a time."""
+        async with self._writing:
+            now = asyncio.get_running_loop().time()
+            if self._damage and now >= self._look_again_at:
+                self._look_again_at = now + LOOK_AGAIN_SECONDS
+                if await asyncio.to_thread(_is_sound, self.path):
+                    self._damage = ""
+            if self._damage:
+                raise StoreDamaged(self._damage)
+            with self._told():
+                yield
 
     def space(self) -> Space:
         log = self.path.with_name(self.path.name + "-wal")
@@ -117,45 +164,50 @@ class Database:
 
     async def read(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
         """Rows, as of the last commit."""
-        with told(self.path):
+        with self._told():
             return list(await self._reader.execute_fetchall(sql, parameters))
 
     async def write(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
         """One statement, durable when this returns; what it RETURNs."""
-        async with self._writing:
-            with told(self.path):
-                return list(await self._writer.execute_fetchall(sql, parameters))
+        async with self._writable():
+            return list(await self._writer.execute_fetchall(sql, parameters))
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """What is decoded inside was written by us: where it can't be, the file is damaged."""
+        try:
+            yield
+        except ValueError as exc:
+            raise StoreDamaged(unsound(self.path, exc)) from exc
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
         """Several statements that become durable together, or not at all."""
-        async with self._writing:
-            with told(self.path):
-                try:
-                    await self._writer.execute_fetchall("BEGIN IMMEDIATE")
-                    yield Transaction(self._writer)
-                    await self._writer.execute_fetchall("COMMIT")
-                except BaseException:
-                    # Also when cancelled: the thread may be anywhere between BEGIN and COMMIT, and
-                    # what is put behind them in its queue runs after them.
-                    with suppress(sqlite3.Error):
-                        await self._writer.execute_fetchall("ROLLBACK")
-                    raise
+        async with self._writable():
+            try:
+                await self._writer.execute_fetchall("BEGIN IMMEDIATE")
+                yield Transaction(self._writer)
+                await self._writer.execute_fetchall("COMMIT")
+            except BaseException:
+                # Also when cancelled: the thread may be anywhere between BEGIN and COMMIT, and
+                # what is put behind them in its queue runs after them.
+                with suppress(sqlite3.Error):
+                    await self._writer.execute_fetchall("ROLLBACK")
+                raise
 
     async def empty_log(self) -> bool:
         """Put what is in the write-ahead log into the file and leave the log without a byte, if nobody reads.
 
         Doesn't wait for readers: a backup may read for minutes, and commits would wait as well.
         """
-        async with self._writing:
-            with told(self.path):
-                try:
-                    await self._writer.execute_fetchall("PRAGMA busy_timeout = 0")
-                    ((busy, _, _),) = await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
-                finally:
-                    await self._writer.execute_fetchall(
-                        f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000:.0f}"
-                    )
+        async with self._writable():
+            try:
+                await self._writer.execute_fetchall("PRAGMA busy_timeout = 0")
+                ((busy, _, _),) = await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                await self._writer.execute_fetchall(
+                    f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000:.0f}"
+                )
         return not busy
 
     async def _prepare(self) -> None:
@@ -194,6 +246,8 @@ class Database:
                     )
                 if done == len(steps):
                     return
+                if done < 0:
+                    raise StoreDamaged(unsound(self.path, f"it says it has schema {done}"))
                 step, name, statements = steps[done]
                 for statement in statements:
                     await transaction.run(statement)
@@ -268,10 +322,24 @@ async def _connect(path: Path) -> aiosqlite.Connection:
     try:
         await connection.execute_fetchall("PRAGMA synchronous = FULL")
         await connection.execute_fetchall("PRAGMA foreign_keys = ON")
+        # Else what is moved from page to page, such as a secret, stays in the bytes it was moved from.
+        await connection.execute_fetchall("PRAGMA secure_delete = FAST")
     except BaseException:
         await connection.close()  # its thread would keep the process from ending
         raise
     return connection
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_SECONDS)
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        with closing(_connect_to_read(path)) as connection:
+            return bool(connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
+    except sqlite3.Error:
+        return False
 
 
 class told:  # noqa: N801 - reads as a statement: with told(path): …
@@ -287,15 +355,9 @@ class told:  # noqa: N801 - reads as a statement: with told(path): …
         match exc:
             case sqlite3.IntegrityError():
                 return
-            case sqlite3.DatabaseError() if exc.sqlite_errorcode in (
-                sqlite3.SQLITE_CORRUPT,
-                sqlite3.SQLITE_NOTADB,
-            ):
-                raise StoreDamaged(
-                    f"{self._path} is not a sound statsvc database ({exc}). It was left as it is:"
-                    " put it aside and restore a backup to this path."
-                ) from exc
-            case sqlite3.OperationalError() if exc.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            case sqlite3.DatabaseError() if _is_damage(exc):
+                raise StoreDamaged(unsound(self._path, exc)) from exc
+            case sqlite3.OperationalError() if _code(exc) == sqlite3.SQLITE_BUSY:
                 raise StoreError(
                     f"{self._path} was locked by another process for {BUSY_TIMEOUT_SECONDS:g} seconds"
                 ) from exc
@@ -303,3 +365,22 @@ class told:  # noqa: N801 - reads as a statement: with told(path): …
                 raise StoreError(f"{self._path}: {exc}") from exc
             case OSError():
                 raise StoreError(f"{self._path} can't be opened: {exc.strerror or exc}") from exc
+
+
+def unsound(path: Path, why: object) -> str:
+    return (
+        f"{path} is not a sound statsvc database ({why}). It was left as it is: put it aside, with its -wal"
+        " and -shm, and restore a backup to this path."
+    )
+
+
+def _is_damage(exc: sqlite3.DatabaseError) -> bool:
+    if isinstance(exc, sqlite3.OperationalError) and _code(exc) is None:
+        return True  # Python's own, for text that is no UTF-8
+    return _code(exc) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _code(exc: sqlite3.Error) -> int | None:
+    """SQLite's primary result code; None for what Python itself raises."""
+    code: int | None = getattr(exc, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF

@@ -24,7 +24,8 @@ class SqliteRegistry:
         rows = await self._database.read(
             f"SELECT {_SITE} FROM sites WHERE removed_at_ms IS NULL ORDER BY domain"
         )
-        return [_site(row) for row in rows]
+        with self._database.decoding():
+            return [_site(row) for row in rows]
 
     async def add(self, site: Site, at_ms: int, *, again: bool = False) -> Site:
         rows = await self._database.write(

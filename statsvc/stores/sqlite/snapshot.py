@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from statsvc.errors import StoreDamaged, StoreError
 from statsvc.stores.sqlite.database import APPLICATION_ID, BUSY_TIMEOUT_SECONDS, told
+from statsvc.stores.sqlite.log_file import refuse_damaged_log
 
 
 @contextmanager
@@ -19,6 +20,7 @@ def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
     with told(path):
         if not path.is_file():
             raise StoreError(f"{path} is not there")
+        refuse_damaged_log(path)
         connection = sqlite3.connect(
             f"file:{quote(str(path.absolute()))}?mode=ro",
             uri=True,

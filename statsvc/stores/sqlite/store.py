@@ -114,7 +114,8 @@ class SqliteStore:
         rows = await self._database.read(
             "SELECT visitors FROM newcomers WHERE site = ? AND day = ? AND bot = ?", (site_id, day, bot)
         )
-        return [visitor for (visitors,) in rows for visitor in orjson.loads(visitors)]
+        with self._database.decoding():
+            return [visitor for (visitors,) in rows for visitor in orjson.loads(visitors)]
 
     async def paths(self, site_id: int, day: str) -> set[str]:
         rows = await self._database.read(
@@ -143,7 +144,7 @@ class SqliteStore:
         async with self._database.transaction() as transaction:
             await transaction.run("PRAGMA secure_delete = ON")
             gone = await transaction.run("DELETE FROM secrets WHERE day < ? RETURNING site", (days_before,))
-            await transaction.run("PRAGMA secure_delete = FAST")
+            await transaction.run("PRAGMA secure_delete = FAST")  # as `Database` has it
         self._secrets_in_log |= bool(gone)
         if self._secrets_in_log:
             # The write-ahead log still holds the secrets' pages as they were. A reader may be in the
