@@ -19,7 +19,7 @@ check: $(VENV)/dev ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-torture: $(VENV)/dev ## the long tests: hundreds of crashes
+torture: $(VENV)/dev ## the long tests: hundreds of crashes, failing disks, damaged files, days that pass; prints the figures
 	STATSVC_CRASH_ROUNDS=300 $(BIN)/pytest -s -m torture
 
 counter: $(VENV)/dev ## build counter.js from its sources (needs Node)
