@@ -67,10 +67,10 @@ async def check(store: Path, service: Service, whole: set[str]) -> int:
 @pytest.mark.parametrize("how", ["close", "reset", "half"])
 async def test_an_event_is_not_half_counted(store: Path, how: str) -> None:
     """Before its last byte it is none; after it, it is one for both its sites, or none. And no log line."""
-    whole = request("/once/whole")
+    part = request("/once/part")
     with Service(store) as service:
-        for end in (10, whole.index(b"\r\n\r\n") + 4, len(whole) - 1):
-            await hang_up(service.public, request("/once/part")[:end], how)
+        for end in (10, part.index(b"\r\n\r\n") + 4, len(part) - 1):
+            await hang_up(service.public, part[:end], how)
         for number in range(20):
             await hang_up(service.public, request(f"/once/{number}"), how)
         await check(store, service, {f"/once/{number}" for number in range(20)})

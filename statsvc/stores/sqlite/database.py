@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from importlib.resources import files
+from math import inf
 from pathlib import Path
 from shutil import disk_usage
 from typing import IO, Any, Self
@@ -178,7 +179,8 @@ class Database:
         try:
             yield
         except ValueError as exc:
-            raise StoreDamaged(unsound(self.path, exc)) from exc
+            self._damage, self._look_again_at = unsound(self.path, exc), inf  # SQLite finds nothing wrong
+            raise StoreDamaged(self._damage) from exc
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
