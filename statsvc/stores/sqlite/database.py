@@ -104,6 +104,8 @@ class Database:
                 yield
         except StoreDamaged as exc:
             self._damage = str(exc)
+            if isinstance(exc.__cause__, sqlite3.Error) and _code(exc.__cause__) is None:
+                self._look_again_at = inf  # SQLite finds nothing wrong with it
             raise
 
     @asynccontextmanager
@@ -179,7 +181,7 @@ class Database:
         try:
             yield
         except ValueError as exc:
-            self._damage, self._look_again_at = unsound(self.path, exc), inf  # SQLite finds nothing wrong
+            self._damage, self._look_again_at = unsound(self.path, exc), inf
             raise StoreDamaged(self._damage) from exc
 
     @asynccontextmanager
@@ -358,7 +360,8 @@ class told:  # noqa: N801 - reads as a statement: with told(path): …
             case sqlite3.IntegrityError():
                 return
             case sqlite3.DatabaseError() if _is_damage(exc):
-                raise StoreDamaged(unsound(self._path, exc)) from exc
+                why = "text that is no UTF-8" if _code(exc) is None else exc  # Python's own would show it
+                raise StoreDamaged(unsound(self._path, why)) from exc
             case sqlite3.OperationalError() if _code(exc) == sqlite3.SQLITE_BUSY:
                 raise StoreError(
                     f"{self._path} was locked by another process for {BUSY_TIMEOUT_SECONDS:g} seconds"
