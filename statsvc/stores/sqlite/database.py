@@ -104,7 +104,7 @@ class Database:
                 yield
         except StoreDamaged as exc:
             self._damage = str(exc)
-            if isinstance(exc.__cause__, sqlite3.Error) and _code(exc.__cause__) is None:
+            if not isinstance(exc.__cause__, sqlite3.Error) or _code(exc.__cause__) is None:
                 self._look_again_at = inf  # SQLite finds nothing wrong with it
             raise
 
@@ -368,6 +368,8 @@ class told:  # noqa: N801 - reads as a statement: with told(path): …
                 ) from exc
             case sqlite3.Error():
                 raise StoreError(f"{self._path}: {exc}") from exc
+            case UnicodeDecodeError():
+                raise StoreDamaged(unsound(self._path, "text that is no UTF-8")) from exc
             case OSError():
                 raise StoreError(f"{self._path} can't be opened: {exc.strerror or exc}") from exc
 
