@@ -12,6 +12,7 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 
 from statsvc.announcements import Announcer, Observer, Started, Stopped, Stopping
 from statsvc.api.connection import MOST_UNANSWERED_BYTES, REQUESTS_AT_ONCE, Door
+from statsvc.api.http import COMMON_HEADERS, OPERATIONS_HEADERS
 from statsvc.api.listener import Listener
 from statsvc.api.routes import STREAMS, Parts, operations_app, public_app
 from statsvc.board import Board
@@ -87,6 +88,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         pages_call = public_app(parts)
         door = Door(
             announce,
+            COMMON_HEADERS,
             most_connections=_room(),
             requests_at_once=REQUESTS_AT_ONCE,
             unanswered_bytes=MOST_UNANSWERED_BYTES,
@@ -104,7 +106,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         )
         refresh = _refresher(metrics, state, parts)
         public = Listener(pages_call, door)
-        operations = Listener(operations_app(parts, metrics, refresh), Door(announce))
+        operations = Listener(operations_app(parts, metrics, refresh), Door(announce, OPERATIONS_HEADERS))
 
         # Stopped in the opposite order: drain, commit and answer what is here, close, then the rest.
         lag = asyncio.create_task(state.watch_lag())

@@ -6,7 +6,7 @@ an answer, nor how many connections there are. What is refused here is refused u
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from heapq import nsmallest
 from http import HTTPStatus
@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 
 from statsvc.announcements import Announcer, Cut, CutReason
-from statsvc.api.http import COMMON_HEADERS, json_error
+from statsvc.api.http import json_error
 
 HEAD_SECONDS = 10.0
 """How long a request's head may take to come, from its first byte; and the first byte of a new connection."""
@@ -37,25 +37,24 @@ NO_ROOM_SECONDS = 0.1
 """So long no room is looked for again where all connections were busy."""
 
 
-def _answer(status: int, sentence: str, **headers: str) -> bytes:
+REFUSALS = {
+    CutReason.BUSY: (503, "more requests arrive than can be answered"),
+    CutReason.FULL: (503, "there are too many connections"),
+    CutReason.SLOW: (408, f"the request's head did not come within {HEAD_SECONDS:g} seconds"),
+    CutReason.LARGE: (413, f"more than the {MOST_UNANSWERED_BYTES:,} bytes that are taken before an answer"),
+}
+
+
+def _refusal(status: int, sentence: str, headers: Mapping[str, str]) -> bytes:
     """A whole answer, after which the connection is closed."""
     body = orjson.dumps({"error": sentence})
-    headers = COMMON_HEADERS | headers | {hdrs.CONTENT_TYPE: "application/json", hdrs.CONNECTION: "close"}
+    own: dict[str, str] = {hdrs.CONTENT_TYPE: "application/json", hdrs.CONNECTION: "close"}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        own[hdrs.RETRY_AFTER] = str(RETRY_AFTER_SECONDS)
+    own[hdrs.CONTENT_LENGTH] = str(len(body))
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in (headers | {hdrs.CONTENT_LENGTH: str(len(body))}).items()]
+    lines += [f"{name}: {value}" for name, value in {**headers, **own}.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-_RETRY = {hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS)}
-ANSWERS = {
-    CutReason.BUSY: (503, _answer(503, "more requests arrive than can be answered", **_RETRY)),
-    CutReason.FULL: (503, _answer(503, "there are too many connections", **_RETRY)),
-    CutReason.SLOW: (408, _answer(408, f"the request's head did not come within {HEAD_SECONDS:g} seconds")),
-    CutReason.LARGE: (
-        413,
-        _answer(413, f"more than the {MOST_UNANSWERED_BYTES:,} bytes that are taken before an answer"),
-    ),
-}
 
 
 class Door:
@@ -64,6 +63,7 @@ class Door:
     def __init__(
         self,
         announce: Announcer,
+        headers: Mapping[str, str],
         *,
         most_connections: float = inf,
         requests_at_once: float = inf,
@@ -71,6 +71,12 @@ class Door:
         streams: Callable[[], int] = lambda: 0,
     ) -> None:
         self.announce = announce
+        self.headers = headers
+        """Of every answer of the listener."""
+        self.refusals = {
+            reason: (status, _refusal(status, sentence, headers))
+            for reason, (status, sentence) in REFUSALS.items()
+        }
         self.unanswered_bytes = unanswered_bytes
         self._most_connections = most_connections
         self._requests_at_once = requests_at_once
@@ -88,7 +94,7 @@ class Door:
         reason = CutReason.BUSY if self.busy() else CutReason.FULL
         if reason is CutReason.FULL and self._has_room():
             return False
-        status, answer = ANSWERS[reason]
+        status, answer = self.refusals[reason]
         with suppress(OSError):
             try:
                 peer.recv(MOST_UNANSWERED_BYTES)  # what is left unread would take the answer with it
@@ -216,7 +222,7 @@ class Connection(web.RequestHandler):
             return super().handle_error(request, status, exc, message)
         too_long = isinstance(exc, LineTooLong)
         said = (message or "it can't be read").strip().partition(":")[0].rstrip(".")
-        response = json_error(431 if too_long else 400, f"this is not a request: {said}", COMMON_HEADERS)
+        response = json_error(431 if too_long else 400, f"this is not a request: {said}", self._door.headers)
         response.force_close()
         self._door.announce(Cut(CutReason.LARGE if too_long else CutReason.NOT_HTTP, response.status))
         return response
@@ -243,7 +249,7 @@ class Connection(web.RequestHandler):
 
     def _refuse(self, reason: CutReason) -> None:
         """Answer unread, and close."""
-        status, answer = ANSWERS[reason]
+        status, answer = self._door.refusals[reason]
         assert self.transport is not None
         self.transport.write(answer)
         self.force_close()
@@ -253,7 +259,7 @@ class Connection(web.RequestHandler):
         """Close soon. `answer`: nothing else is being answered."""
         self._deaf = True
         self._in_time()
-        status, text = ANSWERS[CutReason.LARGE]
+        status, text = self._door.refusals[CutReason.LARGE]
         if answer and self.transport is not None:
             self.transport.write(text)
             self.transport.write_eof()
