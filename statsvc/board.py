@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from statsvc.calendar import local_hour
@@ -68,12 +68,14 @@ class Board:
         }
         return with_pages(body, pages)
 
-    async def of_all(self, sites: Iterable[Site], now: Moment) -> list[dict[str, Any]]:
-        """The totals of every site, private ones too, without pages."""
-        return [
-            (await self.totals(site, now)).as_dict(await self._presence.current(site, now), now.wall_ms)
-            for site in list(sites)
-        ]
+    async def of_all(self, sites: Iterable[Site], now: Moment) -> AsyncIterator[dict[str, Any]]:
+        """The totals of every site, one after the other, private ones too, without pages.
+
+        Raises StoreError where history must be read and can't be.
+        """
+        for site in list(sites):
+            totals = await self.totals(site, now)
+            yield totals.as_dict(await self._presence.current(site, now), now.wall_ms)
 
     async def settle(self, sites: Iterable[Site], tally: Tally, touched: Touched, now: Moment) -> "Answers":
         """Take in a commit, with `between_commits` held, and write the answers to its hits.

@@ -27,7 +27,7 @@ from statsvc.limits import Limits
 from statsvc.log import LogObserver
 from statsvc.metrics.announced import AnnouncedMetrics
 from statsvc.metrics.requests import RequestMetrics
-from statsvc.metrics.sites import SiteMetrics
+from statsvc.metrics.sites import write_sites
 from statsvc.metrics.state import StateMetrics
 from statsvc.model import Site
 from statsvc.ports import Clock, Registry
@@ -106,7 +106,10 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         )
         refresh = _refresher(metrics, state, parts)
         public = Listener(pages_call, door)
-        operations = Listener(operations_app(parts, metrics, refresh), Door(announce, OPERATIONS_HEADERS))
+        operations = Listener(
+            operations_app(parts, metrics, refresh, lambda: ingest.trouble),
+            Door(announce, OPERATIONS_HEADERS),
+        )
 
         # Stopped in the opposite order: drain, commit and answer what is here, close, then the rest.
         lag = asyncio.create_task(state.watch_lag())
@@ -132,18 +135,19 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
 
 def _refresher(
     metrics: CollectorRegistry, state: StateMetrics, parts: Parts
-) -> Callable[[], Awaitable[None]]:
-    """What brings the metrics that are read on demand up to now."""
+) -> Callable[[], Awaitable[bytes]]:
+    """What brings the metrics that are read on demand up to now, and writes those of the sites."""
     for of_python in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         metrics.register(of_python)
-    of_sites = SiteMetrics()
-    metrics.register(of_sites)
+    of_sites = b""
 
-    async def refresh() -> None:
+    async def refresh() -> bytes:
+        nonlocal of_sites
         # When the store is in trouble metrics are wanted most: those of before stand for these.
         with suppress(StoreError):
-            of_sites.update(await parts.board.of_all(parts.sites, parts.clock.now()))
+            of_sites = await write_sites(parts.board.of_all(parts.sites, parts.clock.now()))
             state.update(await parts.store.space())
+        return of_sites
 
     return refresh
 

@@ -4,6 +4,7 @@ from collections import Counter
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from statsvc.announcements import (
@@ -170,9 +171,26 @@ async def test_the_served_metrics_agree_with_the_answers(app):
     assert "_created" not in text
 
 
-async def test_openmetrics_is_served_to_who_asks(app):
-    """Content negotiation as Prometheus does it."""
+async def test_openmetrics_is_served_to_who_asks(app, registry):
+    """Content negotiation as Prometheus does it; both formats say the same of the sites."""
+    await registry.add(Site(id=0, domain="b.vn"), NOON_MS)
+    await app.view("/")
     headers = {"Accept": "application/openmetrics-text; version=1.0.0"}
-    async with app.session.get(f"{app.operations}/metrics", headers=headers) as response:
-        assert response.content_type == "application/openmetrics-text"
-        assert (await response.text()).endswith("# EOF\n")
+
+    async def of_sites() -> set[tuple[str, frozenset[tuple[str, str]], float]]:
+        async with app.session.get(f"{app.operations}/metrics", headers=headers) as response:
+            assert response.content_type == "application/openmetrics-text"
+            text = await response.text()
+        assert text.endswith("# EOF\n")
+        return {
+            (sample.name, frozenset(sample.labels.items()), sample.value)
+            for family in openmetrics_families(text)  # type: ignore[no-untyped-call]
+            for sample in family.samples
+            if family.type == "gauge" and "site" in sample.labels
+        }
+
+    async with asyncio.timeout(5):
+        while len(spoken := await of_sites()) != 16:
+            await asyncio.sleep(0.05)
+    plain = {(name, labels, value) for (name, labels), value in (await scraped(app)).items()}
+    assert spoken <= plain

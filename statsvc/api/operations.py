@@ -21,23 +21,29 @@ class OperationsRoutes:
         store: Store,
         stopping: asyncio.Event,
         registry: CollectorRegistry,
-        refresh: Callable[[], Awaitable[None]],
+        refresh: Callable[[], Awaitable[bytes]],
+        trouble: Callable[[], str | None],
     ) -> None:
         self._store = store
         self._stopping = stopping
         self._registry = registry
         self._refresh = refresh
+        self._trouble = trouble
 
     async def metrics(self, request: web.Request) -> web.Response:
         """All metrics; those of sites and the store are as of now."""
-        await self._refresh()
+        of_sites = await self._refresh()
         encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
-        # In a thread of its own: writing a thousand sites takes tens of milliseconds, and hits go on.
-        body = await asyncio.to_thread(encode, self._registry)
+        # In a thread of its own, as hits go on. OpenMetrics ends in a line of its own, so sites come first.
+        body = of_sites + await asyncio.to_thread(encode, self._registry)
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
     async def healthy(self, _: web.Request) -> web.Response:
-        """Whether an event could be committed now: commits something of no meaning to find out."""
+        """Whether an event could be committed now.
+
+        Commits something of no meaning to find out, and where that goes well, asks how the latest
+        events went: a damaged file may take the one and refuse the other.
+        """
         try:
             async with asyncio.timeout(PROBE_SECONDS):
                 await self._store.probe()
@@ -45,6 +51,8 @@ class OperationsRoutes:
             return json_error(503, str(exc))
         except TimeoutError:
             return json_error(503, f"nothing could be committed within {PROBE_SECONDS:g} seconds")
+        if trouble := self._trouble():
+            return json_error(503, trouble)
         return _ok()
 
     async def ready(self, _: web.Request) -> web.Response:
