@@ -4,12 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE := sqlite://$(CURDIR)/.run/stats.db
 
-.PHONY: run test check torture counter clean
+.PHONY: run demo test check torture counter clean
 
 run: $(VENV)/run ## start the service with a demo site on http://localhost:8080/
 	$(BIN)/statsvc site add localhost --alias 127.0.0.1 --time-zone Asia/Ho_Chi_Minh --exist-ok --store "$(STORE)"
 	@echo "Open http://localhost:8080/ (metrics: http://localhost:8081/metrics). Ctrl-C stops."
 	$(BIN)/statsvc serve --store "$(STORE)"
+
+demo: $(VENV)/run ## play a day of made-up portals against what `make run` serves
+	$(BIN)/statsvc demo --store "$(STORE)"
 
 test: $(VENV)/dev ## run the tests
 	$(BIN)/pytest

@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="statsvc", description="A visitor counter for portals.")
+    parser.add_argument("--version", action="version", version=f"statsvc {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     command = commands.add_parser("serve", help="run the service", description="Run the service.")

@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -104,9 +104,13 @@ def _time_zones() -> set[str]:
 
 def parse_network(text: str) -> Network:
     try:
-        return ip_network(text, strict=False)
+        network = ip_network(text, strict=False)
     except ValueError:
         raise ValueError("expected a network such as 10.0.0.0/8, or an address") from None
+    address = text.partition("/")[0]
+    if ip_address(address) != network.network_address:
+        raise ValueError(f"expected {address} for that address, or {network} for its whole network")
+    return network
 
 
 def parse_limit(text: str) -> Limit | None:

@@ -99,6 +99,8 @@ async def _run(given: argparse.Namespace) -> int:
     async with aiohttp.ClientSession(
         timeout=timeout, connector=aiohttp.TCPConnector(limit=IN_FLIGHT), cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
+        if not given.url.startswith(("http://", "https://")):
+            raise ConfigError([f"--url: expected http:// or https://, got {given.url!r}"])
         service = _Service(given.url, session)
         await _register(service, sites, _store(given))
         before = {site: await service.totals(site) for site in sites}

@@ -53,7 +53,8 @@ def test_help_is_what_is_documented(arguments):
 
 def test_version():
     """The program's version is the package's."""
-    assert run("version") == f"statsvc {__version__}\n"
+    for way in ("version", "--version"):
+        assert run(way) == f"statsvc {__version__}\n"
 
 
 def test_bad_settings_stop_the_start_all_named(tmp_path):

@@ -21,7 +21,7 @@ def test_every_option_has_an_environment_variable_and_the_option_wins():
     environment = {
         "STATSVC_LISTEN": "[::1]:1",
         "STATSVC_SITE": "a.vn, b.vn,",
-        "STATSVC_TRUSTED_PROXY": "10.0.0.1/8",
+        "STATSVC_TRUSTED_PROXY": "10.0.0.0/8",
         "STATSVC_STORE": "sqlite:///e.db",
     }
     settings = load_settings({"store": "sqlite:///o.db", "site": None}, environment)
@@ -90,3 +90,10 @@ def test_what_is_no_domain_is_refused(text):
     """With the sentence that says what a domain is."""
     with pytest.raises(ValueError, match="expected a domain"):
         parse_domain(text)
+
+
+def test_a_network_is_not_widened():
+    """An address with bits past its prefix is a slip: it trusts a network, or one machine, but not by guess."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings({}, {"STATSVC_TRUSTED_PROXY": "10.0.0.1/8"})
+    assert "expected 10.0.0.1 for that address, or 10.0.0.0/8 for its whole network" in str(caught.value)

@@ -91,7 +91,8 @@ def test_a_store_that_is_not_the_services_is_told(service, tmp_path: Path):
     ("options", "said"),
     [
         (("--url", "http://127.0.0.1:9"), "no statsvc answers at http://127.0.0.1:9"),
-        (("--url", "nowhere"), "no statsvc answers at nowhere"),
+        (("--url", "nowhere"), "--url: expected http:// or https://, got 'nowhere'"),
+        (("--url", "ftp://x"), "--url: expected http:// or https://, got 'ftp://x'"),
         (("--sites", "a b"), "--sites: expected a domain"),
         (("--minutes", "none"), "expected a number from 0.01 to 10,000, got 'none'"),
         (("--rate", "1e9"), "expected a number from 0.1 to 2,000"),

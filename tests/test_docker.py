@@ -1,6 +1,7 @@
 """What is in docker/: looked over by the tools made for it, and run where they are there."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -71,6 +72,44 @@ def test_compose_is_as_specified():
     if not SCHEMA.exists():
         pytest.skip("the Compose Specification's schema is not here")
     jsonschema.Draft7Validator(json.loads(SCHEMA.read_text())).validate(COMPOSE)
+
+
+def test_commands_get_the_installed_services_store_and_user(tmp_path):
+    """What the wrapper runs: the program, as who serves, with the unit's store and the file of settings."""
+    if os.geteuid() != 0:
+        pytest.skip("only root runs as somebody else")
+    tmp_path.chmod(0o755)
+    program, settings, wrapper = (tmp_path / name for name in ("program", "statsvc.env", "statsvc"))
+    program.write_text('#!/bin/sh\necho "$(id -un) $STATSVC_STORE $STATSVC_TIME_ZONE $*"\n')
+    settings.write_text("STATSVC_TIME_ZONE=UTC\n")
+    text = (DOCKER / "statsvc.sh").read_text()
+    text = text.replace("/opt/statsvc/bin/statsvc", str(program)).replace("-u statsvc", "-u nobody")
+    wrapper.write_text(text.replace("/etc/statsvc/statsvc.env", str(settings)))
+    for file in (program, wrapper):
+        file.chmod(0o755)
+    # pytest's own folders are for root alone.
+    for folder in list(tmp_path.parents)[:2]:
+        folder.chmod(0o711)
+    unit = (DOCKER / "statsvc.service").read_text()
+    store = re.search(r"^Environment=STATSVC_STORE=(.*)$", unit, re.MULTILINE)[1]  # type: ignore[index]
+    assert run(wrapper, "check", "a b") == f"nobody {store} UTC check a b\n"
+
+
+def test_the_nightly_copy_is_kept_and_dated(tmp_path):
+    """The line cron runs: a copy with the day in its name, and old ones go only after a whole one."""
+    line = (DOCKER / "statsvc.cron").read_text().splitlines()[-1]
+    assert line.split()[5] == "statsvc"
+    order = line.split(maxsplit=6)[6].replace("\\%", "%").replace("/var/backups/statsvc", str(tmp_path))
+    old, program = tmp_path / "stats-2020-01-01.db", tmp_path / "statsvc"
+    old.touch()
+    os.utime(old, (0, 0))
+    order = order.replace("/usr/local/bin/statsvc", str(program))
+    for status, kept in ((1, True), (0, False)):
+        program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexit {status}\n')
+        program.chmod(0o755)
+        subprocess.run(["/bin/sh", "-c", order], check=False)
+        assert old.exists() == kept
+    assert re.fullmatch(r"backup \S+/stats-\d{4}-\d\d-\d\d\.db\n", (tmp_path / "asked").read_text())
 
 
 def test_compose_names_only_what_is_there():

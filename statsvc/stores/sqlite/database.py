@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from importlib.resources import files
@@ -24,6 +25,8 @@ BUSY_TIMEOUT_SECONDS = 2.0
 """How long a statement waits for another process, such as `statsvc site`, to finish its own."""
 LOOK_AGAIN_SECONDS = 5.0
 """How often a damaged file is looked at again, which reads all of it."""
+MAKING_SECONDS = 1.0
+"""How long a new file may be empty: until its maker's first commit."""
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 APPLICATION_ID = int.from_bytes(b"stat", "big")
 """Marks the file as ours: https://www.sqlite.org/pragma.html#pragma_application_id."""
@@ -155,11 +158,20 @@ class Database:
                 f"{self.path} has {self.path.stat().st_nlink} names (hard links); two servers could then"
                 " write to it: keep one name"
             )
-        if self._lock_path.exists() and self.path.exists() and self.path.stat().st_size == 0:
+        if self.path.exists() and self.path.stat().st_size == 0 and not self._is_being_made():
             raise StoreDamaged(
-                f"{self.path} is empty, though it has been served before. It was left as it is:"
+                f"{self.path} is empty: no store, or one that has lost everything. It was left as it is:"
                 " restore a backup to this path, or remove it to begin anew."
             )
+
+    def _is_being_made(self) -> bool:
+        """Whether an empty file is one that another process has just begun: then it soon isn't empty."""
+        end = time.monotonic() + MAKING_SECONDS
+        while time.monotonic() < end:
+            time.sleep(0.02)
+            if not self.path.exists() or self.path.stat().st_size:
+                return True
+        return False
 
     @property
     def _lock_path(self) -> Path:
