@@ -21,6 +21,9 @@ def percentile(share: float, histogram: str, labels: str = ON, by: str = "") -> 
     return f"histogram_quantile({share}, {rate(histogram + '_bucket', labels, f'le, {by}' if by else 'le')})"
 
 
+DROPPED = rate("statsvc_events_dropped_total", f'{ON}, reason!~"bot|headless|headers"', "reason")
+
+
 def build() -> dashboard.Dashboard:
     made = board(
         "Service",
@@ -137,9 +140,8 @@ def _pipeline(rows: Rows) -> None:
             {
                 "{{audience}}": rate("statsvc_events_total", by="audience"),
                 "too many of one sender": f"{rate('statsvc_events_limited_total')} or vector(0)",
-                "dropped: {{reason}}": rate(
-                    "statsvc_events_dropped_total", f'{ON}, reason!~"bot|headless|headers"', "reason"
-                ),
+                "dropped: {{reason}}": f"{DROPPED} or label_replace(vector(0) unless on() {DROPPED},"
+                ' "reason", "none", "", "")',
                 "of a page or name too many": f"{rate('statsvc_events_capped_total')} or vector(0)",
             },
             unit="cps",
@@ -260,6 +262,7 @@ def _saturation(rows: Rows) -> None:
             "Visits held in memory, people's and bots', and open streams of Server-Sent Events.",
             {
                 "open visits": f"sum(statsvc_open_visits{{{ON}}})",
+                "in the window": f"sum(statsvc_window_entries{{{ON}}})",
                 "streams": f"sum(statsvc_stream_readers{{{ON}}})",
             },
             unit="locale",

@@ -199,5 +199,8 @@ class Presence(Protocol):
     def open_visits(self) -> int:
         """Open visits, of people and bots, that this process holds."""
 
+    def window_entries(self) -> int:
+        """Those of the open visits that are in their site's window, as of the site's latest look or touch."""
+
     async def trim(self, now: Moment) -> None:
         """Let go of what time has made useless. Called now and then."""

@@ -99,6 +99,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             {
                 "pending_events": lambda: ingest.pending,
                 "open_visits": presence.open_visits,
+                "window_entries": presence.window_entries,
                 "requests_in_flight": lambda: door.requests,
                 "connections": lambda: door.connections,
                 "stream_readers": lambda: pages_call[STREAMS].readers,

@@ -124,12 +124,22 @@ async def test_requests_are_told_apart_by_route_not_by_what_was_asked(app):
     assert counts[("method", "(any)"), ("route", "(none)"), ("status", "405")] == 1
 
 
+async def test_who_leaves_the_window_leaves_its_gauge(app, clock):
+    """The visit stays open until its gap is over; the window has let it go."""
+    await app.view("/", 1)
+    clock.advance(400)
+    samples = await scraped(app)
+    assert samples["statsvc_window_entries", frozenset()] == 0
+    assert samples["statsvc_open_visits", frozenset()] == 1
+
+
 async def test_the_state_of_the_store_and_memory_is_told(app):
     """Bytes on disk, room left, visits in memory, and how late the loop is."""
     await app.view("/", 1)
     await app.view("/", 2)
     samples = await scraped(app)
     assert samples["statsvc_open_visits", frozenset()] == 2
+    assert samples["statsvc_window_entries", frozenset()] == 2
     assert samples["statsvc_stream_readers", frozenset()] == 0
     assert samples["statsvc_store_bytes", frozenset()] > 4096
     assert samples["statsvc_store_log_bytes", frozenset()] > 0

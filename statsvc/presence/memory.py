@@ -116,6 +116,9 @@ class MemoryPresence:
     def open_visits(self) -> int:
         return sum(len(visits) for visits in self._visits.values())
 
+    def window_entries(self) -> int:
+        return sum(visits.current() for visits in self._visits.values())
+
     async def trim(self, now: Moment) -> None:
         for audience, visits in list(self._visits.items()):
             visits.expire(now.steady_ms)
