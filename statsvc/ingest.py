@@ -30,9 +30,6 @@ PATIENCE_SECONDS = 4.0
 HANGING_SECONDS = 5.0
 """A commit that takes so long may never end, as on a disk that hangs: nobody waits behind it any longer."""
 RETRY_AFTER_SECONDS = 5
-TROUBLE_SECONDS = 60.0
-"""A failed batch is held against the service for so long, or until the next is committed. For ever
-would not do: to a service that is not healthy nobody may send the event that shows it has recovered."""
 
 
 class Recorded(NamedTuple):
@@ -77,7 +74,6 @@ class Ingest:
         self._failing = False
         self._hanging = False
         self._presence_is_ahead = False
-        self._trouble: tuple[str, int] | None = None
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -94,14 +90,6 @@ class Ingest:
     def pending(self) -> int:
         """Hits in the open batch."""
         return len(self._open.hits)
-
-    @property
-    def trouble(self) -> str | None:
-        """Why the latest batch was not committed; None where it was, or is a minute ago."""
-        if self._trouble is None:
-            return None
-        why, since_ms = self._trouble
-        return why if self._clock.now().steady_ms - since_ms < TROUBLE_SECONDS * 1000 else None
 
     async def offer(self, hits: Sequence[Hit]) -> Recorded:
         """Record `hits` together; when this returns they are durable.
@@ -134,15 +122,12 @@ class Ingest:
             hanging = asyncio.get_running_loop().call_later(HANGING_SECONDS, self._hang)
             try:
                 await self._flush(batch)
-                self._trouble = None
             except Exception as exc:  # noqa: BLE001 - a fault in one batch must not end the loop
                 # What memory knows of this batch may be more, or less, than what the store knows.
                 self._presence_is_ahead = True
                 self._board.forget()
                 self._duplicates.forget()
                 batch.failed = True
-                why = str(exc) if isinstance(exc, StoreError) else "a fault, which the log has"
-                self._trouble = (f"events are refused: {why}", self._clock.now().steady_ms)
                 if not isinstance(exc, StoreError):
                     with suppress(MemoryError):  # there may be none left to tell of it
                         self._announce(Fault.of("flush loop", exc))

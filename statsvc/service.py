@@ -107,10 +107,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         )
         refresh = _refresher(metrics, state, parts)
         public = Listener(pages_call, door)
-        operations = Listener(
-            operations_app(parts, metrics, refresh, lambda: ingest.trouble),
-            Door(announce, OPERATIONS_HEADERS),
-        )
+        operations = Listener(operations_app(parts, metrics, refresh), Door(announce, OPERATIONS_HEADERS))
 
         # Stopped in the opposite order: drain, commit and answer what is here, close, then the rest.
         lag = asyncio.create_task(state.watch_lag())

@@ -38,12 +38,14 @@ async def test_a_truncated_database_is_told_and_left_alone(store: Path, kept: fl
     check_refused_as_damaged(store)
 
 
-def test_an_emptied_database_is_told_and_left_alone(store: Path) -> None:
-    """A file that was served and is empty now is no new counter: 0 where there was a million."""
-    with Service(store) as service:
-        assert service.stop() == 0
+@pytest.mark.parametrize("served", [True, False])
+def test_an_emptied_database_is_told_and_left_alone(store: Path, served: bool) -> None:
+    """An empty file is no new counter, with or without a lock beside it: 0 where there was a million."""
+    if served:
+        with Service(store) as service:
+            assert service.stop() == 0
     os.truncate(store, 0)
-    assert f"{store} is empty, though it has been served before" in refusal(store, *SERVE)
+    assert f"{store} is empty: no store, or one that has lost everything" in refusal(store, *SERVE)
     assert store.stat().st_size == 0
 
 

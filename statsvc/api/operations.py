@@ -22,13 +22,11 @@ class OperationsRoutes:
         stopping: asyncio.Event,
         registry: CollectorRegistry,
         refresh: Callable[[], Awaitable[bytes]],
-        trouble: Callable[[], str | None],
     ) -> None:
         self._store = store
         self._stopping = stopping
         self._registry = registry
         self._refresh = refresh
-        self._trouble = trouble
 
     async def metrics(self, request: web.Request) -> web.Response:
         """All metrics; those of sites and the store are as of now."""
@@ -39,11 +37,7 @@ class OperationsRoutes:
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
     async def healthy(self, _: web.Request) -> web.Response:
-        """Whether an event could be committed now.
-
-        Commits something of no meaning to find out, and where that goes well, asks how the latest
-        events went: a damaged file may take the one and refuse the other.
-        """
+        """Whether an event could be committed now: commits something of no meaning to find out."""
         try:
             async with asyncio.timeout(PROBE_SECONDS):
                 await self._store.probe()
@@ -51,8 +45,6 @@ class OperationsRoutes:
             return json_error(503, str(exc))
         except TimeoutError:
             return json_error(503, f"nothing could be committed within {PROBE_SECONDS:g} seconds")
-        if trouble := self._trouble():
-            return json_error(503, trouble)
         return _ok()
 
     async def ready(self, _: web.Request) -> web.Response:

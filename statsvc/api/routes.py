@@ -85,17 +85,14 @@ def public_app(parts: Parts) -> web.Application:
 
 
 def operations_app(
-    parts: Parts,
-    metrics: CollectorRegistry,
-    refresh: Callable[[], Awaitable[bytes]],
-    trouble: Callable[[], str | None],
+    parts: Parts, metrics: CollectorRegistry, refresh: Callable[[], Awaitable[bytes]]
 ) -> web.Application:
     """What operators call; it must not face the internet."""
     app = web.Application(
         client_max_size=LARGEST_EVENT_BYTES, middlewares=[answering(parts.announce, parts.observe)]
     )
     app.on_response_prepare.append(common_headers(parts.stopping, OPERATIONS_HEADERS))
-    operations = OperationsRoutes(parts.store, parts.stopping, metrics, refresh, trouble)
+    operations = OperationsRoutes(parts.store, parts.stopping, metrics, refresh)
     sites = SitesRoutes(Administration(parts.registry), parts.registry, parts.clock, parts.sites_changed)
     app.add_routes(
         [

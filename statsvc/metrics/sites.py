@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 SITES_AT_ONCE = 20
-"""Written before the event loop gets its turn: less than a millisecond's work."""
+"""Written before the event loop gets its turn."""
 
 _FAMILIES = {
     "statsvc_current_visitors": "Distinct visitors with an event in the site's window.",
@@ -20,8 +20,8 @@ async def write_sites(totals: AsyncIterator[Mapping[str, Any]]) -> bytes:
     """The lines of all sites, which are the same in Prometheus' text format and in OpenMetrics.
 
     `totals` gives what `SiteTotals.as_dict` says, of each site. They are written here, a few sites at a
-    time, and not by the client library: it takes ten times as long and holds the interpreter lock
-    meanwhile, so that with a thousand sites events wait.
+    time, and not by the client library: that holds the interpreter lock for all of them, and with a
+    thousand sites events wait.
 
     They are gauges: "today" begins anew each day, and a correction takes away. For rates there is
     `statsvc_events_total`.
