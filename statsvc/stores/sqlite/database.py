@@ -26,7 +26,7 @@ BUSY_TIMEOUT_SECONDS = 2.0
 LOOK_AGAIN_SECONDS = 5.0
 """How often a damaged file is looked at again, which reads all of it."""
 MAKING_SECONDS = 1.0
-"""How long a new file may be empty: until its maker's first commit."""
+"""How long another process' new file may be empty: until its maker's first commit."""
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 APPLICATION_ID = int.from_bytes(b"stat", "big")
 """Marks the file as ours: https://www.sqlite.org/pragma.html#pragma_application_id."""
@@ -158,20 +158,14 @@ class Database:
                 f"{self.path} has {self.path.stat().st_nlink} names (hard links); two servers could then"
                 " write to it: keep one name"
             )
-        if self.path.exists() and self.path.stat().st_size == 0 and not self._is_being_made():
+        end = time.monotonic() + MAKING_SECONDS
+        while (empty := self.path.exists() and not self.path.stat().st_size) and time.monotonic() < end:
+            time.sleep(0.02)
+        if empty:
             raise StoreDamaged(
                 f"{self.path} is empty: no store, or one that has lost everything. It was left as it is:"
                 " restore a backup to this path, or remove it to begin anew."
             )
-
-    def _is_being_made(self) -> bool:
-        """Whether an empty file is one that another process has just begun: then it soon isn't empty."""
-        end = time.monotonic() + MAKING_SECONDS
-        while time.monotonic() < end:
-            time.sleep(0.02)
-            if not self.path.exists() or self.path.stat().st_size:
-                return True
-        return False
 
     @property
     def _lock_path(self) -> Path:
