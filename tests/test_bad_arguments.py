@@ -28,16 +28,16 @@ STORES = [
     "",
     "sqlite:///",
     "sqlite:////dev/null",
-    "sqlite:///nowhere/at/all/x.db",
+    "sqlite:////proc/nowhere/x.db",
     "sqlite:////",
     "sqlite:///a%00b",
 ]
 STORES += [
-    "sqlite:///%ff",
+    "sqlite:////proc/%ff",
     "postgresql://x",
     "sqlite://host/x",
     "sqlite:///" + "a" * 5000,
-    "sqlite:///\udcff",
+    "sqlite:////proc/\udcff",
     "x",
 ]
 

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import uvloop
 from statsvc import service
 from statsvc.api.connection import REQUESTS_AT_ONCE
 from tests.load import Books, Ledger, Outcome, loading, noon_zone, until, user_agent
-from tests.process import Service, command
+from tests.process import UNLIMITED, Service, command
 from tests.test_connections import WHOLE, connected, cut, said
 from tests.test_metrics import scraped
 from tests.test_stop import no_commit_ends
@@ -25,8 +25,6 @@ from tests.test_stop import no_commit_ends
 SITE = "hue.gov.vn"
 BODY = b'{"n":"pageview","u":"https://hue.gov.vn/tin-tuc/%d","d":"hue.gov.vn"}'
 HEAD = b"POST /api/event HTTP/1.1\r\nHost: x\r\nUser-Agent: %b\r\nContent-Length: %d\r\n\r\n"
-UNLIMITED = ("--visitor-limit", "off", "--network-limit", "off")
-"""All of the flood is one network."""
 MOST_GROWTH_KIB = 400_000
 """What the process may grow by under any load from well-formed requests."""
 
@@ -70,9 +68,10 @@ async def test_more_at_once_than_is_taken_is_refused_unread(
 async def test_streams_are_not_requests_at_once(start: Any, monkeypatch: Any) -> None:
     """However many read a stream, events are taken."""
     monkeypatch.setattr(service, "REQUESTS_AT_ONCE", 1)
-    async with start() as app:
+    async with start() as app, AsyncExitStack() as streams:
         for _ in range(3):
-            response = await app.session.get(f"{app.public}/api/stream?site={SITE}")
+            asked = app.session.get(f"{app.public}/api/stream?site={SITE}")
+            response = await streams.enter_async_context(asked)
             await response.content.readline()
         await app.view("/")
 
