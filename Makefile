@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE := sqlite://$(CURDIR)/.run/stats.db
 
-.PHONY: run demo test check torture counter clean
+.PHONY: run demo test check torture bench counter clean
 
 run: $(VENV)/run ## start the service with a demo site on http://localhost:8080/
 	$(BIN)/statsvc site add localhost --alias 127.0.0.1 --time-zone Asia/Ho_Chi_Minh --exist-ok --store "$(STORE)"
@@ -24,6 +24,9 @@ check: $(VENV)/dev ## lint, format and types
 
 torture: $(VENV)/dev ## the long tests: hundreds of crashes, failing disks, damaged files, days that pass; prints the figures
 	STATSVC_CRASH_ROUNDS=300 $(BIN)/pytest -s -m torture
+
+bench: $(VENV)/dev ## how close to what the machine can do: docs/performance.md (10 minutes; best with wrk and nginx)
+	$(BIN)/python -m bench
 
 counter: $(VENV)/dev ## build counter.js from its sources (needs Node)
 	$(BIN)/python statsvc/assets/build.py
