@@ -61,6 +61,7 @@ def main() -> int:
                 report.figures.extend(ROWS[name](stage))
                 report.noise[name] = noise(stage.spins)
                 stage.spins.clear()
+                given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
             if "charts" in wanted:
                 from bench.charts import draw  # noqa: PLC0415 - matplotlib is slow to import
 
@@ -70,7 +71,6 @@ def main() -> int:
             _say(f"failed: {exc}")
             return 1
     if report.figures:
-        given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
         print(_told(report))
     return 0
 

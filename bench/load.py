@@ -25,6 +25,8 @@ class Load(msgspec.Struct, frozen=True):
     """Answers with a status of 400 or more."""
     p50_ms: float
     p99_ms: float
+    cpu_us: float = 0.0
+    """What the server computed for an answer: what else runs on its core disturbs this less than the rate."""
 
     @property
     def rate(self) -> float:

@@ -17,7 +17,7 @@ BEGAN_MS = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp() * 1000)
 EVENTS_A_VISITOR = 3
 SITTING_MS = 15 * 60 * 1000
 """How long a visitor's events lie apart at most."""
-BATCH = 20
+BATCH = 50
 """Events in a commit."""
 TIDY_MS = 600 * 1000
 

@@ -36,7 +36,9 @@ class _Turns:
 
     def seen(self) -> dict[str, float]:
         loads = {"ours/s": self.ours, "aiohttp/s": self.bare, "nginx/s": self.nginx}
-        return {name: median(load.rate for load in made) for name, made in loads.items() if made}
+        seen = {name: median(load.rate for load in made) for name, made in loads.items() if made}
+        cpu = {"ours CPU µs": self.ours, "aiohttp CPU µs": self.bare}
+        return seen | {name: median(load.cpu_us for load in made) for name, made in cpu.items()}
 
     def seen_p99(self) -> dict[str, float]:
         loads = {"ours ms": self.ours, "aiohttp ms": self.bare}
@@ -45,7 +47,7 @@ class _Turns:
 
 def event(stage: Stage) -> Iterator[Figure]:
     """Durable `POST /api/event`, every event a new visitor."""
-    for connections in (BUSY, BUSIER):
+    for connections in (BUSY,) if stage.quick else (BUSY, BUSIER):
         turns = _Turns(stage, events(sites=[SITE]), connections, with_nginx=True)
         what = f"`POST /api/event`, new visitors, {connections} connections"
         seen = turns.seen()

@@ -19,7 +19,7 @@ from bench.crowd import Crowd
 from bench.figures import Figure
 from bench.requests import Requests, events, reads
 from bench.servers import Server, statsvc
-from bench.stage import SITE, Stage
+from bench.stage import SITE, Ours, Stage
 
 BUSY = 64
 CLIENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -33,14 +33,8 @@ def sites(stage: Stage) -> Iterator[Figure]:
     domains = past.domains(many)
     one, all_of_them = events(sites=domains[:1]), events(sites=domains)
     with stage.service(store, domains) as service:
-        of_one, of_many = [], []
-        for _ in range(stage.rounds):
-            stage.spin()
-            of_one.append(stage.load(service, one, BUSY).rate)
-            of_many.append(stage.load(service, all_of_them, BUSY).rate)
-    ratios = [many_rate / one_rate for many_rate, one_rate in zip(of_many, of_one, strict=True)]
-    seen = {"one/s": median(of_one), "many/s": median(of_many)}
-    yield Figure("sites", f"{many:,} sites at once: of one site's", ratios, 0.8, True, seen=seen)
+        rates = _in_turns(stage, (service, one), (service, all_of_them))
+    yield _compared("sites", f"{many:,} sites at once: of one site's", 0.8, "one/s", "many/s", *rates)
 
 
 def visitors(stage: Stage) -> Iterator[Figure]:
@@ -107,14 +101,10 @@ def history(stage: Stage) -> Iterator[Figure]:
     }
     with stage.service(big, domains) as old, stage.service(empty, domains) as new:
         for name, requests in asked.items():
-            of_old, of_new = [], []
-            for _ in range(stage.rounds):
-                stage.spin()
-                of_new.append(stage.load(new, requests, BUSY).rate)
-                of_old.append(stage.load(old, requests, BUSY).rate)
-            ratios = [old_rate / new_rate for old_rate, new_rate in zip(of_old, of_new, strict=True)]
-            seen = {"with/s": median(of_old), "empty/s": median(of_new)}
-            yield Figure("history", f"{what}: {name}, of an empty store's", ratios, 0.9, True, seen=seen)
+            rates = _in_turns(stage, (new, requests), (old, requests))
+            yield _compared(
+                "history", f"{what}: {name}, of an empty store's", 0.9, "empty/s", "with/s", *rates
+            )
     shutil.rmtree(big.parent)
 
 
@@ -138,6 +128,25 @@ def crowd(store: Path, count: int) -> Crowd:
     with on_core(SERVER_CORE):
         done = subprocess.run(command, capture_output=True, timeout=300, check=True)
     return msgspec.json.decode(done.stdout, type=Crowd)
+
+
+def _in_turns(
+    stage: Stage, base: tuple[Ours, Requests], other: tuple[Ours, Requests]
+) -> tuple[list[float], list[float]]:
+    """The rates of both in each round."""
+    rates: tuple[list[float], list[float]] = ([], [])
+    for _ in range(stage.rounds):
+        stage.spin()
+        for of_one, (service, requests) in zip(rates, (base, other), strict=True):
+            of_one.append(stage.load(service, requests, BUSY).rate)
+    return rates
+
+
+def _compared(
+    row: str, what: str, goal: float, base: str, other: str, base_rates: list[float], rates: list[float]
+) -> Figure:
+    ratios = [rate / base_rate for rate, base_rate in zip(rates, base_rates, strict=True)]
+    return Figure(row, what, ratios, goal, True, seen={base: median(base_rates), other: median(rates)})
 
 
 def _acknowledged(server: Server, site: str) -> int:

@@ -47,6 +47,15 @@ class Server:
         self.process = process
         self.address = address
 
+    def cpu_seconds(self) -> float:
+        """What it has computed so far, with all its threads and in the kernel; of nginx, the worker."""
+        workers = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        user, system = 0, 0
+        for pid in (str(self.process.pid), *workers):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            user, system = user + int(fields[11]), system + int(fields[12])
+        return (user + system) / os.sysconf("SC_CLK_TCK")
+
     def memory_bytes(self) -> int:
         """What of it is in memory (its resident set)."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])

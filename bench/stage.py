@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
+import msgspec
+
 from bench.books import Books
 from bench.cores import spin_seconds
 from bench.load import Load, load
@@ -24,7 +26,7 @@ class Stage:
         self._generator = generator
         self.quick = quick
         self.rounds = 1 if quick else 3
-        self.seconds = 0.2 if quick else 4.0
+        self.seconds = 0.2 if quick else 3.0
         self._warm_seconds = 0.1 if quick else WARM_SECONDS
         self.spins: list[float] = []
         self._visitor = 0
@@ -62,9 +64,12 @@ class Stage:
         """One load. Raises BenchError where an answer was an error, or an event was lost or counted twice."""
         self._seed += 1
         seconds = self.seconds if seconds is None else seconds
+        computed = server.cpu_seconds()
         result = load(
             self._generator, server.address, requests, connections, seconds, self._visitor, self._seed
         )
+        cpu_us = (server.cpu_seconds() - computed) / result.answers * 1e6
+        result = msgspec.structs.replace(result, cpu_us=cpu_us)
         if not requests.visitors:
             self._visitor += result.answers + connections
         if isinstance(server, Ours) and requests.names:
@@ -81,6 +86,7 @@ class Ours:
     def __init__(self, server: Server, store: Path) -> None:
         self.server = server
         self.address = server.address
+        self.cpu_seconds = server.cpu_seconds
         self.store = store
         self.books = Books(store)
 
