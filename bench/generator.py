@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from bench.load import Load
-from bench.requests import Requests, address
+from bench.requests import ID, Requests, address
 
 
 class _Ledger:
@@ -30,7 +30,8 @@ class _Ledger:
         else:
             self._visitor += 1
             visitor = self._visitor
-        return f"{chance.choice(requests.heads)}{address(visitor)}{chance.choice(requests.tails)}".encode()
+        tail = chance.choice(requests.tails).replace(ID, f"{chance.randrange(10**12):012}")
+        return f"{chance.choice(requests.heads)}{address(visitor)}{tail}".encode()
 
 
 class _Connection:

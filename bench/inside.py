@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from statsvc.calendar import local_hour
+from statsvc.duplicates import Duplicates
 from statsvc.model import Hit, Identity, Moment, Site
 from statsvc.ports import Batch
 from statsvc.presence.memory import MemoryPresence
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
-from statsvc.tally import fold
+from statsvc.tally import PAGEVIEW, fold
 
 
 class Inside:
@@ -20,18 +21,20 @@ class Inside:
         self.store = store
         self.site = site
         self.presence = MemoryPresence(store)
+        self._duplicates = Duplicates(store)
 
     def hit(self, visitor: int, path: str, name: str, at: Moment) -> Hit:
         hour = local_hour(self.site.zone, at.wall_ms)
-        return Hit(self.site, Identity(visitor), False, name, path, hour, at)
+        receipt = random.getrandbits(60) if name == PAGEVIEW else None  # as with counter.js's ids
+        return Hit(self.site, Identity(visitor), False, name, path, hour, at, receipt=receipt)
 
     async def record(self, hits: Sequence[Hit]) -> None:
         """As one batch, durable when this returns."""
+        hits, _, receipts = await self._duplicates.sift(hits)
         touched = await self.presence.touch(hits)
         tally = fold(hits, touched.touches, touched.peaks)
-        await self.store.commit(
-            Batch(random.getrandbits(63), hits[-1].at.wall_ms, tally, touched.open_visits)
-        )
+        id_ = random.getrandbits(63)
+        await self.store.commit(Batch(id_, hits[-1].at.wall_ms, tally, touched.open_visits, receipts))
 
 
 @asynccontextmanager

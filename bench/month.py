@@ -9,17 +9,17 @@ from typing import NamedTuple
 import msgspec
 
 from bench.inside import Inside, inside
+from statsvc.duplicates import RECEIPT_SECONDS
+from statsvc.housekeeping import CLOCK_STEP_MS, TIDY_SECONDS
 from statsvc.model import Hit, Moment
 
 DAY_MS = 24 * 3600 * 1000
-HOUR_MS = 3600 * 1000
 BEGAN_MS = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp() * 1000)
 EVENTS_A_VISITOR = 3
 SITTING_MS = 15 * 60 * 1000
 """How long a visitor's events lie apart at most."""
 BATCH = 50
 """Events in a commit."""
-TIDY_MS = 600 * 1000
 
 
 class Month(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ async def live(store: Path, days: int, visitors_a_day: int, pages: int) -> Month
                 batch = of_day[first : first + BATCH]
                 await core.record([_hit(core, event) for event in batch])
                 events += len(batch)
-                if batch[-1].at_ms - tidied_ms >= TIDY_MS:
+                if batch[-1].at_ms - tidied_ms >= TIDY_SECONDS * 1000:
                     tidied_ms = batch[-1].at_ms
                     await _tidy(core, tidied_ms)
         await _tidy(core, BEGAN_MS + days * DAY_MS)
@@ -72,7 +72,8 @@ def _day(began_ms: int, visitors: int, pages: int, chance: random.Random) -> Ite
 async def _tidy(core: Inside, at_ms: int) -> None:
     """As `housekeeping.py` does it."""
     day_before = datetime.fromtimestamp((at_ms - DAY_MS) / 1000, UTC).date().isoformat()
-    await core.store.forget(at_ms - 1000 * core.site.visit_gap_seconds - HOUR_MS, day_before)
+    visits_before_ms = at_ms - 1000 * core.site.visit_gap_seconds - CLOCK_STEP_MS
+    await core.store.forget(visits_before_ms, at_ms - RECEIPT_SECONDS * 1000, day_before)
     await core.presence.trim(Moment(at_ms, at_ms))
 
 

@@ -2,7 +2,7 @@
 -- See requests.py for what they are.
 
 local band, rshift, floor, random = bit.band, bit.rshift, math.floor, math.random
-local heads, tails, visitors, visitor
+local heads, tails, ends, visitors, visitor
 
 local function texts(file, count)
   local all = {}
@@ -21,6 +21,13 @@ function init(args)
   file:read(1)
   heads, tails = texts(file, head_count), texts(file, tail_count)
   file:close()
+  ends = {}
+  for n, tail in ipairs(tails) do
+    local first, last = tail:find("%z+")
+    if first then
+      tails[n], ends[n] = tail:sub(1, first - 1), tail:sub(last + 1)
+    end
+  end
   math.randomseed(seed)
 end
 
@@ -35,7 +42,12 @@ function request()
   local number = who * 2654435761 % 4294967296
   local low, high = number % 65536, floor(number / 65536)
   local address = rshift(high, 8) .. "." .. band(high, 255) .. "." .. rshift(low, 8) .. "." .. band(low, 255)
-  return heads[random(#heads)] .. address .. tails[random(#tails)]
+  local n = random(#tails)
+  local start = heads[random(#heads)] .. address .. tails[n]
+  if not ends[n] then
+    return start
+  end
+  return start .. random(100000, 999999) .. random(100000, 999999) .. ends[n]
 end
 
 function done(summary, latency)

@@ -11,6 +11,8 @@ MANY = 20_000
 """Visitors who come back."""
 BROWSERS = 200
 PAGES = 50
+ID = "\0" * 12
+"""Stands in a tail for twelve digits, others in each request: the event's id."""
 
 
 class Requests(msgspec.Struct, frozen=True):
@@ -47,6 +49,8 @@ def events(
     for site, page, name in product(sites, range(pages), names if engagement else ["pageview"]):
         event = {"n": name, "u": f"https://{site}{path(page)}", "d": site}
         body = json.dumps(event, separators=(",", ":"))
+        if name == "pageview":  # as counter.js sends it
+            body = f'{body[:-1]},"id":0.{ID}}}'
         tails.append(f"\r\nContent-Length: {len(body)}\r\n\r\n{body}")
     heads = _heads("POST /api/event", "Content-Type: text/plain\r\n", close=close)
     return Requests(heads, tails, visitors, tuple(sorted(set(names))))
@@ -83,5 +87,6 @@ def _head(call: str, browser: int, more: str = "") -> str:
         f"{call} HTTP/1.1\r\nHost: stats.example\r\n"
         "User-Agent: Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
         f" Chrome/{100 + browser % 50}.0.{browser}.0 Safari/537.36\r\n"
-        f"Accept: */*\r\nAccept-Language: vi,en;q=0.8\r\n{more}X-Forwarded-For: "
+        "Accept: */*\r\nAccept-Language: vi,en;q=0.8\r\nSec-Fetch-Site: cross-site\r\n"
+        f"{more}X-Forwarded-For: "
     )
