@@ -40,7 +40,8 @@ def write(store: Path, *, sites: int, days: int, pages: int) -> None:
         database.execute("PRAGMA synchronous = OFF")
         database.execute("BEGIN")
         database.executemany(
-            "INSERT INTO sites VALUES (?, ?, 'UTC', '[]', 300, 1800, 1, 0, NULL)",
+            "INSERT INTO sites (id, domain, time_zone, aliases, window_seconds, visit_gap_seconds, public,"
+            " added_at_ms) VALUES (?, ?, 'UTC', '[]', 300, 1800, 1, 0)",
             enumerate(domains(sites), start=1),
         )
         database.execute(
