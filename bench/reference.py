@@ -1,4 +1,4 @@
-"""Reference (a): the emptiest aiohttp handler, under the service's own loop and listener settings.
+"""Reference (a): the emptiest aiohttp handler, with the service's event loop and settings.
 
 It reads the body, and answers a constant as large as the service's answer.
 """
@@ -9,7 +9,7 @@ import sys
 import uvloop
 from aiohttp import web
 
-from statsvc.api.listener import Listener
+from statsvc.api.listener import KEEPALIVE_SECONDS, WAITING_CONNECTIONS
 from statsvc.config import parse_address
 
 
@@ -22,8 +22,13 @@ async def serve(listen: str, answer_bytes: int) -> None:
 
     app = web.Application()
     app.add_routes([web.post("/api/event", handle), web.get("/{rest:.*}", handle)])
-    at = await Listener(app).open(parse_address(listen))
-    sys.stderr.write(f'{{"event": "started", "public": "{at}"}}\n')
+    runner = web.AppRunner(
+        app, access_log=None, handle_signals=False, keepalive_timeout=KEEPALIVE_SECONDS, auto_decompress=False
+    )
+    await runner.setup()
+    await web.TCPSite(runner, *parse_address(listen), backlog=WAITING_CONNECTIONS).start()
+    host, port, *_ = runner.addresses[0]
+    sys.stderr.write(f'{{"event": "started", "public": "{host}:{port}"}}\n')
     await asyncio.Event().wait()
 
 
