@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE := sqlite://$(CURDIR)/.run/stats.db
 
-.PHONY: run demo test check torture bench counter clean
+.PHONY: run demo test check torture bench audit counter clean
 
 run: $(VENV)/run ## start the service with a demo site on http://localhost:8080/
 	$(BIN)/statsvc site add localhost --alias 127.0.0.1 --time-zone Asia/Ho_Chi_Minh --exist-ok --store "$(STORE)"
@@ -27,6 +27,14 @@ torture: $(VENV)/dev ## the long tests: hundreds of crashes, failing disks, dama
 
 bench: $(VENV)/dev ## how close to what the machine can do: docs/performance.md (10 minutes; best with wrk and nginx)
 	$(BIN)/python -m bench
+
+audit: $(VENV)/audit/bin/pip-audit ## are there known vulnerabilities in the pinned packages?
+	$(VENV)/audit/bin/python .ci/audit
+
+$(VENV)/audit/bin/pip-audit: $(VENV)/bin/python constraints.txt
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip-audit
+	touch $@
 
 counter: $(VENV)/dev ## build counter.js from its sources (needs Node)
 	$(BIN)/python statsvc/assets/build.py

@@ -202,3 +202,15 @@ def test_the_lines_editors_paste_are_those_of_the_program(name):
     script, _, noscript, iframe, _ = re.findall(r"^  (<.*>)$", lines(site, EXAMPLE_URL, "vi"), re.MULTILINE)
     for line in (script, noscript, iframe):
         assert line in EMBED[name]
+
+
+def test_the_threat_model_names_tests_that_are_there():
+    """What it says is shown is shown somewhere, for each attacker."""
+    text = (ROOT / "docs" / "threat-model.md").read_text()
+    rows = re.findall(r"^\| (?!who |---)(.+)\|$", text, re.MULTILINE)
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`(test_\w+\.py|docker/[\w.]+)`", row.rsplit("|", 1)[1])
+        assert named, row
+        for name in named:
+            assert (ROOT / name).exists() or (ROOT / "tests" / name).exists(), name
