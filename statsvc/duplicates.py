@@ -4,8 +4,7 @@ Both are decided where batches are flushed, one batch at a time, so that of two 
 is the first. What is known of a batch that could not be committed must be forgotten again.
 """
 
-import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -30,7 +29,7 @@ class Sifted(NamedTuple):
     """Those that count; a repeat as the engagement that it is."""
     dropped: dict[int, DropReason]
     """Why, by the place in the batch, for those that don't, or count as something else."""
-    receipts: bytes
+    receipts: list[int]
     """For `Batch.receipts`."""
 
 
@@ -64,11 +63,10 @@ class Duplicates:
                 dropped[place] = DropReason.REPEAT
                 hit = msgspec.structs.replace(hit, name=ENGAGEMENT)  # noqa: PLW2901 - what counts of it
             counted.append(hit)
-        return Sifted(counted, dropped, struct.pack(f"<{len(receipts)}Q", *receipts))
+        return Sifted(counted, dropped, receipts)
 
     async def _read(self) -> dict[int, None]:
-        receipts = _unpacked(await self._store.receipts())
-        self._receipts = dict.fromkeys(receipts[-RECEIPTS_HELD:])
+        self._receipts = dict.fromkeys((await self._store.receipts())[-RECEIPTS_HELD:])
         return self._receipts
 
     def _is_repeat(self, hit: Hit) -> bool:
@@ -89,7 +87,3 @@ def _remember(held: dict[Key, Value], key: Key, value: Value, most: int) -> None
     held[key] = value
     if len(held) > most:
         del held[next(iter(held))]
-
-
-def _unpacked(packed: Iterable[bytes]) -> list[int]:
-    return [receipt for ids in packed for (receipt,) in struct.iter_unpack("<Q", ids)]

@@ -150,7 +150,7 @@ class Ingest:
         hits, batch.dropped, receipts = await self._duplicates.sift(batch.hits)
         batch.answers = await self._count(hits, receipts) if hits else Answers({}, {})
 
-    async def _count(self, hits: Sequence[Hit], receipts: bytes) -> Answers:
+    async def _count(self, hits: Sequence[Hit], receipts: Sequence[int]) -> Answers:
         hits = await self._cardinality.bound(hits)
         touched = await self._presence.touch(hits)
         tally = fold(hits, touched.touches, touched.peaks)

@@ -36,8 +36,8 @@ class Batch(msgspec.Struct, frozen=True):
     tally: Tally
     open_visits: bytes
     """What the presence must read again to know the open visits; opaque to the store."""
-    receipts: bytes = b""
-    """What must be read again to know which events were counted; opaque to the store."""
+    receipts: Sequence[int] = ()
+    """What must be read again to know which events were counted: 60-bit hashes of their ids."""
 
 
 class Store(Protocol):
@@ -68,8 +68,8 @@ class Store(Protocol):
     async def open_visits(self) -> list[bytes]:
         """`Batch.open_visits` of every batch that was not yet forgotten, in the order of their commits."""
 
-    async def receipts(self) -> list[bytes]:
-        """`Batch.receipts` of each batch with some that was not forgotten, in the order of their commits."""
+    async def receipts(self) -> list[int]:
+        """`Batch.receipts` of every batch that was not yet forgotten, in the order of their commits."""
 
     async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
         """Ids of the distinct visitors of a local day, while they are kept."""

@@ -9,7 +9,6 @@ import orjson
 from statsvc.model import DayCounts, History, PageTotals, Peak
 from statsvc.ports import Batch, Space
 from statsvc.stores.sqlite.database import Database
-from statsvc.tally import Tally
 
 FORGET_ROWS = 5000
 """Rows destroyed in one statement, so that a commit never waits long for a clean-up."""
@@ -43,8 +42,8 @@ class SqliteStore:
     async def commit(self, batch: Batch) -> None:
         try:
             await self._database.write(
-                "INSERT INTO commits (id, at_ms, open_visits, receipts, tally) VALUES (?, ?, ?, ?, ?)",
-                (batch.id, batch.at_ms, batch.open_visits, batch.receipts, _as_json(batch.tally)),
+                "INSERT INTO commits (id, at_ms, open_visits, tally) VALUES (?, ?, ?, ?)",
+                (batch.id, batch.at_ms, batch.open_visits, _as_json(batch)),
             )
         except sqlite3.IntegrityError as exc:
             if "batches.id" not in str(exc):
@@ -106,9 +105,9 @@ class SqliteStore:
         rows = await self._database.read("SELECT open_visits FROM batches ORDER BY place")
         return [open_visits for (open_visits,) in rows]
 
-    async def receipts(self) -> list[bytes]:
+    async def receipts(self) -> list[int]:
         rows = await self._database.read("SELECT ids FROM receipts ORDER BY place")
-        return [ids for (ids,) in rows]
+        return [receipt for (ids,) in rows for receipt in orjson.loads(ids)]
 
     async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
         rows = await self._database.read(
@@ -201,7 +200,8 @@ class SqliteStore:
         return int(version)
 
 
-def _as_json(tally: Tally) -> str:
+def _as_json(batch: Batch) -> str:
+    tally = batch.tally
     return orjson.dumps(
         {
             "hours": [[*key, *counts] for key, counts in tally.hours.items()],
@@ -210,5 +210,6 @@ def _as_json(tally: Tally) -> str:
             "names": [[*key, events] for key, events in tally.names.items()],
             "newcomers": [[*key, visitors] for key, visitors in tally.newcomers.items()],
             "peaks": [[*key, *peak] for key, peak in tally.peaks.items()],
+            "receipts": batch.receipts,
         }
     ).decode()
