@@ -7,6 +7,7 @@ replayed from a trace of the calls that the running service made for its files.
 import random
 import re
 import shutil
+import signal
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
@@ -131,11 +132,14 @@ async def _cut_power(store: Path, events: int, cuts: int) -> None:
     with Service(store) as service:
         async with loading(service.public, ledger) as load:
             await load.send(SITE, 0)
+            # Stopped: housekeeping that begins with the service would write between the copy and the trace.
+            service.process.send_signal(signal.SIGSTOP)
             first = {end: Path(f"{store}{end}").read_bytes() for end in ("", "-wal")}
             wall = time.time() - time.monotonic()
             with traced(
                 service, "-o", trace, "-y", "-ttt", "-xx", "-s", "5000", "-e", f"trace={CALLS}", files=FILES
             ):
+                service.process.send_signal(signal.SIGCONT)
                 await load.run([SITE], PEOPLE, chance, enough=events)
         service.kill()
     calls = _calls(trace, store)
@@ -158,6 +162,8 @@ def _calls(trace: Path, store: Path) -> list[Call]:
     calls = []
     pattern = re.compile(r"\d+ +([\d.]+) (\w+)\(\d+<([^>]*)>(?:, (?:\"([^\"]*)\"\.*, \d+, )?(\d+))?\) = \d+")
     for line in trace.read_text().splitlines():
+        if " --- " in line:
+            continue  # a signal
         found = pattern.match(line)
         assert found, line[:200]
         at, name, path, data, place = found.groups()
