@@ -28,6 +28,8 @@ class Client(NamedTuple):
     """How many trusted proxies it went through; with none, the address is the peer's own."""
     why: str
     """A sentence for the operator; it names no address."""
+    disputed: bool = False
+    """Whether its headers disagree: then one of them may be the client's own work."""
 
 
 def client_of(
@@ -67,6 +69,7 @@ def client_of(
             0,
             "it is a trusted proxy's: X-Forwarded-For and Forwarded disagree, and neither is believed;"
             " let the proxy set one and remove the other",
+            disputed=True,
         )
     name, (found, proxies) = walks[0]
     if not proxies:

@@ -76,8 +76,9 @@ class Sender(NamedTuple):
     sign: DropReason | None = None
     """What the request's headers say against a person who sees a page, if anything."""
     unproxied: bool = False
-    """Whether the address is of this machine's own networks and no trusted proxy named it: it may be that
-    of a proxy which the operator has not declared, and everybody's."""
+    """Whether the address is of this machine's own networks and no trusted proxy named it, nor was kept from
+    it by a header of the client's: it may be that of a proxy which the operator has not declared, and
+    everybody's."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

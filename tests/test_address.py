@@ -105,6 +105,7 @@ def test_the_reason_is_said(peer, forwarded_for, forwarded, proxies, said):
     """An operator reads why, without an address in it."""
     client = client_of(peer, forwarded_for, forwarded, PROXIES)
     assert client.proxies == proxies
+    assert client.disputed == (said == "disagree")
     assert said in client.why
     assert client.address not in client.why
 

@@ -310,11 +310,14 @@ def ask(address: str, path: str, body: bytes | None = None, **headers: str) -> t
 
 
 def test_behind_nginx_nobody_chooses_an_address(proxied):
-    """What a visitor claims in X-Forwarded-For is replaced: one browser stays one visitor."""
+    """What a visitor claims in a forwarding header goes no further: one browser stays one visitor."""
     address, _, _ = proxied
     for claimed in ("203.0.113.1", "203.0.113.2, 127.0.0.1", "nonsense"):
-        status, _ = ask(address, "/api/event", EVENT, X_Forwarded_For=claimed)
+        forwarded = f"for={claimed}"
+        status, _ = ask(address, "/api/event", EVENT, X_Forwarded_For=claimed, Forwarded=forwarded)
         assert status == 202
+        _, told = ask(address, "/api/address", X_Forwarded_For=claimed, Forwarded=forwarded)
+        assert "wrote it: 1" in json.loads(told)["why"]
     totals = json.loads(ask(address, "/api/totals?site=hue.gov.vn")[1])
     assert totals["pageviews"]["total"] == 3
     assert totals["visitors"]["today"] == 1

@@ -41,6 +41,17 @@ async def test_both_headers_tell_visitors_apart(start):
         assert (await app.totals())["visitors"]["today"] == 3
 
 
+async def test_no_header_gets_a_client_past_the_limits(start):
+    """One that contradicts what its trusted proxy wrote makes it the proxy, and the proxy one sender."""
+    async with start(trusted_proxy="127.0.0.1", network_limit="0.001/s,3") as app:
+        for forged in ({}, {"Forwarded": "for=198.51.100.1"}, {"Forwarded": "nonsense"}, {"Forwarded": ""}):
+            for n in range(5):
+                await send(app, X_Forwarded_For="203.0.113.1", User_Agent=f"{CHROME} {n}", **forged)
+        # Three as itself, and three as the proxy.
+        assert (await app.totals())["pageviews"]["total"] == 6
+        assert await metric(app, "statsvc_proxy_not_trusted_events_total") == 0
+
+
 async def test_an_undeclared_proxy_is_made_visible(app, capsys):
     """A metric for each event and one log line, without an address."""
     for n in range(3):

@@ -18,7 +18,7 @@ class Senders:
     def of(self, request: web.Request) -> Sender:
         headers = request.headers
         client = self._client(request)
-        unproxied = not client.proxies and is_local(client.address)
+        unproxied = not client.proxies and not client.disputed and is_local(client.address)
         if unproxied and (hdrs.X_FORWARDED_FOR in headers or hdrs.FORWARDED in headers):
             self._announce(ProxyNotTrusted())
         return Sender(client.address, headers.get(hdrs.USER_AGENT, ""), sign_of(headers), unproxied)
