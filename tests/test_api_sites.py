@@ -147,6 +147,8 @@ async def test_a_site_s_own_administrator_has_that_site_and_no_other(app, admini
     await own.call("PATCH", "/hue.gov.vn", body={"window_seconds": 60})
     await own.call("POST", status=403, body={"domain": "new.vn"})
     await own.call("DELETE", "/hue.gov.vn", status=403)
+    there, not_there = [await own.call("GET", path, status=403) for path in ("/dalat.vn", "/nowhere.vn")]
+    assert there == not_there  # nor does it learn which others there are
 
 
 @pytest.mark.parametrize(
