@@ -20,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(
             errors="backslashreplace"
         )  # where it can't have every letter, or a file's name is none
+    # Stores and backups are for their user alone: a store has the secrets that ids are made with.
+    os.umask(0o077)
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
