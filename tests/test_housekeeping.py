@@ -18,8 +18,8 @@ from statsvc.presence.memory import MemoryPresence
 from statsvc.sites import Sites
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
 from statsvc.stores.sqlite.audit import audit
-from statsvc.stores.sqlite.database import BUSY_TIMEOUT_SECONDS
 from statsvc.stores.sqlite.snapshot import snapshot
+from statsvc.stores.sqlite.told import BUSY_TIMEOUT_SECONDS
 from statsvc.tally import Tally, fold
 from tests.facts import NOON_MS, hit
 from tests.test_log import Listener

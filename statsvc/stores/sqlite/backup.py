@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from statsvc.errors import StoreDamaged, StoreError
-from statsvc.stores.sqlite.database import APPLICATION_ID, told
+from statsvc.stores.sqlite.database import APPLICATION_ID
 from statsvc.stores.sqlite.snapshot import snapshot
+from statsvc.stores.sqlite.told import told
 
 LEFT_OUT = frozenset({"secrets", "newcomers", "batches", "receipts"})
 """Tables that are empty in a copy."""
@@ -38,6 +39,8 @@ def back_up(store: Path, to: Path, progress: Callable[[str, float], None]) -> Co
     StoreError where there is no whole copy; then there is nothing at `to`.
     """
     _refuse_existing(to)
+    if not to.parent.is_dir():
+        raise StoreError(f"there is no folder {to.parent} to put {to.name} into")
     with snapshot(store) as source, _partial(to.with_name(to.name + ".part")) as part:
         tables = {
             name: source.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]

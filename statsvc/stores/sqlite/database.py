@@ -18,11 +18,10 @@ import aiosqlite
 from statsvc.errors import SchemaTooNew, StoreDamaged, StoreError, StoreInUse
 from statsvc.ports import Space
 from statsvc.stores.sqlite.log_file import refuse_damaged_log
+from statsvc.stores.sqlite.told import BUSY_TIMEOUT_SECONDS, result_code, told, unsound
 
 Row = Sequence[Any]
 
-BUSY_TIMEOUT_SECONDS = 2.0
-"""How long a statement waits for another process, such as `statsvc site`, to finish its own."""
 LOOK_AGAIN_SECONDS = 5.0
 """How often a damaged file is looked at again, which reads all of it."""
 MAKING_SECONDS = 1.0
@@ -70,6 +69,8 @@ class Database:
                     database._claim()
                     on_failure.callback(database._release)
                 refuse_damaged_log(database.path)
+                # Where it can't be opened, aiosqlite's thread would speak to a loop that is gone.
+                sqlite3.connect(database.path).close()
                 database._writer = await _connect(database.path)
                 on_failure.push_async_callback(database._close, database._writer)
                 await database._prepare()
@@ -107,7 +108,7 @@ class Database:
                 yield
         except StoreDamaged as exc:
             self._damage = str(exc)
-            if not isinstance(exc.__cause__, sqlite3.Error) or _code(exc.__cause__) is None:
+            if not isinstance(exc.__cause__, sqlite3.Error) or result_code(exc.__cause__) is None:
                 self._look_again_at = inf  # SQLite finds nothing wrong with it
             raise
 
@@ -350,50 +351,3 @@ def _is_sound(path: Path) -> bool:
             return bool(connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
     except sqlite3.Error:
         return False
-
-
-class told:  # noqa: N801 - reads as a statement: with told(path): …
-    """Turn SQLite's errors into ours, with the file's name and what can be done."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
-        match exc:
-            case sqlite3.IntegrityError():
-                return
-            case sqlite3.DatabaseError() if _is_damage(exc):
-                why = "text that is no UTF-8" if _code(exc) is None else exc  # Python's own would show it
-                raise StoreDamaged(unsound(self._path, why)) from exc
-            case sqlite3.OperationalError() if _code(exc) == sqlite3.SQLITE_BUSY:
-                raise StoreError(
-                    f"{self._path} was locked by another process for {BUSY_TIMEOUT_SECONDS:g} seconds"
-                ) from exc
-            case sqlite3.Error():
-                raise StoreError(f"{self._path}: {exc}") from exc
-            case UnicodeDecodeError():
-                raise StoreDamaged(unsound(self._path, "text that is no UTF-8")) from exc
-            case OSError():
-                raise StoreError(f"{self._path} can't be opened: {exc.strerror or exc}") from exc
-
-
-def unsound(path: Path, why: object) -> str:
-    return (
-        f"{path} is not a sound statsvc database ({why}). It was left as it is: put it aside, with its -wal"
-        " and -shm, and restore a backup to this path."
-    )
-
-
-def _is_damage(exc: sqlite3.DatabaseError) -> bool:
-    if isinstance(exc, sqlite3.OperationalError) and _code(exc) is None:
-        return True  # Python's own, for text that is no UTF-8
-    return _code(exc) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _code(exc: sqlite3.Error) -> int | None:
-    """SQLite's primary result code; None for what Python itself raises."""
-    code: int | None = getattr(exc, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF

@@ -7,8 +7,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from statsvc.errors import StoreDamaged, StoreError
-from statsvc.stores.sqlite.database import APPLICATION_ID, BUSY_TIMEOUT_SECONDS, told
+from statsvc.stores.sqlite.database import APPLICATION_ID
 from statsvc.stores.sqlite.log_file import refuse_damaged_log
+from statsvc.stores.sqlite.told import BUSY_TIMEOUT_SECONDS, told
 
 
 @contextmanager
