@@ -74,14 +74,29 @@ def test_compose_is_as_specified():
     jsonschema.Draft7Validator(json.loads(SCHEMA.read_text())).validate(COMPOSE)
 
 
+def test_both_generations_of_compose_take_the_file():
+    """The plugin is held to the specification above; this is the program that Debian still has."""
+    run(program("docker-compose"), "-f", DOCKER / "compose.yaml", "config", "-q")
+
+
+def test_compose_shares_no_data_with_another_projects_folder_of_that_name():
+    """Without a project's name the folder's is taken, which is `docker` elsewhere, too."""
+    assert {volume["name"] for volume in COMPOSE["volumes"].values()} == {
+        f"statsvc-{name}" for name in COMPOSE["volumes"]
+    }
+
+
 def test_commands_get_the_installed_services_store_and_user(tmp_path):
-    """What the wrapper runs: the program, as who serves, with the unit's store and the file of settings."""
+    """What the wrapper runs: the program, here, as who serves, with the unit's store and the file of settings."""
     if os.geteuid() != 0:
         pytest.skip("only root runs as somebody else")
     tmp_path.chmod(0o755)
     program, settings, wrapper = (tmp_path / name for name in ("program", "statsvc.env", "statsvc"))
-    program.write_text('#!/bin/sh\necho "$(id -un) $STATSVC_STORE $STATSVC_TIME_ZONE $*"\n')
-    settings.write_text("STATSVC_TIME_ZONE=UTC\n")
+    program.write_text(
+        '#!/bin/sh\necho "$(id -un) $PWD $STATSVC_STORE $STATSVC_SITE $STATSVC_TIME_ZONE $STATSVC_LISTEN $*"\n'
+    )
+    # What systemd takes, and a shell wouldn't.
+    settings.write_text("; not now\nSTATSVC_SITE=a.vn, b.vn\nSTATSVC_TIME_ZONE='UTC'\nSTATSVC_LISTEN=$(id)")
     text = (DOCKER / "statsvc.sh").read_text()
     text = text.replace("/opt/statsvc/bin/statsvc", str(program)).replace("-u statsvc", "-u nobody")
     wrapper.write_text(text.replace("/etc/statsvc/statsvc.env", str(settings)))
@@ -92,7 +107,7 @@ def test_commands_get_the_installed_services_store_and_user(tmp_path):
         folder.chmod(0o711)
     unit = (DOCKER / "statsvc.service").read_text()
     store = re.search(r"^Environment=STATSVC_STORE=(.*)$", unit, re.MULTILINE)[1]  # type: ignore[index]
-    assert run(wrapper, "check", "a b") == f"nobody {store} UTC check a b\n"
+    assert run(wrapper, "check", "a b") == f"nobody {Path.cwd()} {store} a.vn, b.vn UTC $(id) check a b\n"
 
 
 def test_the_nightly_copy_is_kept_and_dated(tmp_path):
