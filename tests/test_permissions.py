@@ -86,11 +86,14 @@ def test_a_store_that_may_not_be_read_is_told(store, arguments):
 
 
 def test_a_backup_into_a_folder_of_another_user_is_told(store, tmp_path):
-    """The folder, and nothing is left in it."""
+    """The folder, also one that may not be looked into, and nothing is left in it."""
     folder = tmp_path / "backups"
     folder.mkdir()
-    give(folder, 0o755)
-    assert run(store, "backup", str(folder / "copy.db")).endswith(f"; {MINE} write to {folder}, {THEIRS}\n")
+    for mode, verb in ((0o755, "write to"), (0o700, "read")):
+        give(folder, mode)
+        copy = folder / "copy.db"
+        said = f"statsvc: {copy} can't be opened: Permission denied; {MINE} {verb} {folder}, {THEIRS}\n"
+        assert run(store, "backup", str(copy)) == said
     assert list(folder.iterdir()) == []
 
 

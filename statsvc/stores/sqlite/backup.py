@@ -38,9 +38,10 @@ def back_up(store: Path, to: Path, progress: Callable[[str, float], None]) -> Co
     `progress` is told what is being done, and how much of the rows is copied, from 0 to 1. Raises
     StoreError where there is no whole copy; then there is nothing at `to`.
     """
-    _refuse_existing(to)
-    if not to.parent.is_dir():
-        raise StoreError(f"there is no folder {to.parent} to put {to.name} into")
+    with told(to):
+        _refuse_existing(to)
+        if not to.parent.is_dir():
+            raise StoreError(f"there is no folder {to.parent} to put {to.name} into")
     with snapshot(store) as source, _partial(to.with_name(to.name + ".part")) as part:
         tables = {
             name: source.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]
@@ -70,7 +71,7 @@ def _refuse_existing(to: Path) -> None:
 @contextmanager
 def _partial(path: Path) -> Iterator[Path]:
     """A file of our own, removed where the work on it fails. One left by a crash is begun anew."""
-    with told(path):
+    with told(path.with_suffix("")):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "r+b") as file:
         try:

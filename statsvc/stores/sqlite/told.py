@@ -67,6 +67,7 @@ def _forbidden(exc: sqlite3.Error | OSError, path: Path) -> str:
         refused = exc.errno in (errno.EACCES, errno.EPERM)
     else:
         refused = result_code(exc) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+    path = path.absolute()
     beside = [path.with_name(path.name + ending) for ending in ("-wal", "-shm", ".lock")]
     for verb, mode in (("read", os.R_OK), ("write to", os.W_OK)):
         files = [file for file in (path, *beside, path.parent) if refused and _forbids(file, mode)]
