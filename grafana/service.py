@@ -179,14 +179,15 @@ def _pipeline(rows: Rows) -> None:
         ),
         lines(
             "Failed commits",
-            "Attempts a second that failed, and events a second whose senders were told 503 for it. Should"
-            " be 0.",
+            "Attempts a second that failed, those tried again, and events a second whose senders were told"
+            " 503 for it. Should be 0.",
             {
                 "failed attempts": rate("statsvc_commit_failures_total"),
+                "tried again": rate("statsvc_commit_retries_total"),
                 "events given up": rate("statsvc_commit_given_up_events_total"),
             },
             unit="cps",
-            colors={"failed attempts": ORANGE, "events given up": RED},
+            colors={"failed attempts": ORANGE, "tried again": GREY, "events given up": RED},
         ),
         lines(
             "Since the last commit",

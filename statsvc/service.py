@@ -26,6 +26,7 @@ from statsvc.keyring import Keyring
 from statsvc.limits import Limits
 from statsvc.log import LogObserver
 from statsvc.metrics.announced import AnnouncedMetrics
+from statsvc.metrics.counters import write_counters
 from statsvc.metrics.requests import RequestMetrics
 from statsvc.metrics.sites import write_sites
 from statsvc.metrics.state import StateMetrics
@@ -71,7 +72,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         limits = Limits(settings.visitor_limit, settings.network_limit)
         collector = Collector(sites, limits, keyring, ingest, board, clock, announce)
         metrics = CollectorRegistry()
-        observers.append(AnnouncedMetrics(metrics, clock))
+        announced = AnnouncedMetrics(metrics, clock)
+        observers.append(announced)
         parts = Parts(
             sites=sites,
             registry=registry,
@@ -105,9 +107,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
                 "stream_readers": lambda: pages_call[STREAMS].readers,
             },
         )
-        refresh = _refresher(metrics, state, parts)
+        write = _site_writer(metrics, state, announced, parts)
         public = Listener(pages_call, door)
-        operations = Listener(operations_app(parts, metrics, refresh), Door(announce, OPERATIONS_HEADERS))
+        operations = Listener(operations_app(parts, metrics, write), Door(announce, OPERATIONS_HEADERS))
 
         # Stopped in the opposite order: drain, commit and answer what is here, close, then the rest.
         lag = asyncio.create_task(state.watch_lag())
@@ -131,23 +133,23 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     announce(Stopped())
 
 
-def _refresher(
-    metrics: CollectorRegistry, state: StateMetrics, parts: Parts
-) -> Callable[[], Awaitable[bytes]]:
-    """What brings the metrics that are read on demand up to now, and writes those of the sites."""
+def _site_writer(
+    metrics: CollectorRegistry, state: StateMetrics, announced: AnnouncedMetrics, parts: Parts
+) -> Callable[[bool], Awaitable[bytes]]:
+    """What writes the sites' metrics, and brings those that are read on demand up to now."""
     for of_python in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         metrics.register(of_python)
-    of_sites = b""
+    totals = b""
 
-    async def refresh() -> bytes:
-        nonlocal of_sites
+    async def write(openmetrics: bool) -> bytes:
+        nonlocal totals
         # When the store is in trouble metrics are wanted most: those of before stand for these.
         with suppress(StoreError):
-            of_sites = await write_sites(parts.board.of_all(parts.sites, parts.clock.now()))
+            totals = await write_sites(parts.board.of_all(parts.sites, parts.clock.now()))
             state.update(await parts.store.space())
-        return of_sites
+        return totals + await write_counters(announced.of_sites, openmetrics=openmetrics)
 
-    return refresh
+    return write
 
 
 async def serve(settings: Settings) -> None:

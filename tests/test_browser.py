@@ -223,7 +223,7 @@ def test_a_page_whose_answer_was_lost_is_counted_once(service, portal, reader):
     for _ in range(2):
         with reader.page.expect_response("**/api/event"):
             reader.page.evaluate("statsvc('Download')")
-    counted = 'statsvc_events_total{audience="human",name="custom",site="portal.test"} 2.0'
+    counted = 'statsvc_events_total{audience="human",name="custom",site="portal.test"} 2\n'
     with urllib.request.urlopen(f"http://{service.operations}/metrics") as metrics:
         assert counted in metrics.read().decode()
 
@@ -465,7 +465,7 @@ def test_a_page_sends_events_of_its_own(service, portal, reader):
     expect(reader.page.locator("#now")).to_have_text("1")
     reader.page.evaluate("statsvc('Download')")
     reader.wait_for_events(["pageview", "Download"])
-    counted = 'statsvc_events_total{audience="human",name="custom",site="portal.test"} 1.0'
+    counted = 'statsvc_events_total{audience="human",name="custom",site="portal.test"} 1\n'
     eventually(lambda: counted in metrics(service))
     assert totals(service)["pageviews"]["total"] == BASE_PAGEVIEWS + 1
 
@@ -496,7 +496,7 @@ def test_the_de_facto_standard_s_own_trackers_are_counted_right(service, portal,
     eventually(lambda: totals(service)["pageviews"]["total"] == BASE_PAGEVIEWS + 2)
     assert totals(service, "/b")["pages"]["/b"] == {"visits": 1, "pageviews": 1, "current": 1}
     assert totals(service)["visits"]["total"] == BASE_VISITS + 1
-    counted = 'statsvc_events_total{audience="human",name="custom",site="portal.test"} 1.0'
+    counted = 'statsvc_events_total{audience="human",name="custom",site="portal.test"} 1\n'
     eventually(lambda: counted in metrics(service))
     if package.startswith("@"):
         reader.page.clock.run_for(5_000)

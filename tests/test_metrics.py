@@ -19,6 +19,7 @@ from statsvc.announcements import (
     Rejected,
 )
 from statsvc.metrics.announced import AnnouncedMetrics
+from statsvc.metrics.counters import SERIES_AT_ONCE, SiteCounter, write_counters
 from statsvc.model import DropReason, Site
 from tests.facts import NOON_MS, FakeClock
 from tests.golden import equals_golden
@@ -39,18 +40,19 @@ async def scraped(app) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         }
 
 
-def observed(*announcements) -> str:
+async def observed(*announcements) -> str:
     registry = CollectorRegistry()
     observer = AnnouncedMetrics(registry, FakeClock(NOON_MS))
     for announcement in announcements:
         observer.notice(announcement)
-    return generate_latest(registry).decode()
+    of_sites = await write_counters(observer.of_sites, openmetrics=False)
+    return (of_sites + generate_latest(registry)).decode()
 
 
-def test_metrics_are_what_is_documented():
+async def test_metrics_are_what_is_documented():
     """Names, help, types and labels of all there is, with a value in each."""
     names = Counter({("hue.gov.vn", "pageview", False): 2, ("hue.gov.vn", "custom", True): 1})
-    text = observed(
+    text = await observed(
         Committed(events=3, names=names, seconds=0.004, attempts=1),
         CommitFailed(events=3, error="the disk said no", given_up=False),
         CommitFailed(events=3, error="the disk said no", given_up=True),
@@ -124,6 +126,30 @@ async def test_requests_are_told_apart_by_route_not_by_what_was_asked(app):
     assert counts[("method", "(any)"), ("route", "(none)"), ("status", "405")] == 1
 
 
+async def test_a_counter_of_many_sites_is_one_family_of_whole_lines():
+    """However many there are, and written in however many pieces; others get a turn between them."""
+    counter = SiteCounter("statsvc_things", "Things.", ["site", "what"])
+    for number in range(2 * SERIES_AT_ONCE + 1):
+        counter.add(f"{number}.vn", "tea", by=number)
+    counter.add("1.vn", "tea")
+    turns = 0
+
+    async def watch() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    watching = asyncio.create_task(watch())
+    text = (await write_counters([counter], openmetrics=False)).decode()
+    watching.cancel()
+    assert turns >= 3
+    (family,) = text_string_to_metric_families(text)
+    assert (family.name, family.type) == ("statsvc_things", "counter")
+    values = [2 if number == 1 else number for number in range(2 * SERIES_AT_ONCE + 1)]
+    assert [sample.value for sample in family.samples] == values
+
+
 async def test_who_leaves_the_window_leaves_its_gauge(app, clock):
     """The visit stays open until its gap is over; the window has let it go."""
     await app.view("/", 1)
@@ -167,11 +193,11 @@ async def test_the_served_metrics_agree_with_the_answers(app):
         assert response.headers["Content-Type"].startswith("text/plain; version=")
         text = await response.text()
     for line in (
-        'statsvc_events_total{audience="human",name="pageview",site="hue.gov.vn"} 1.0',
-        'statsvc_events_total{audience="human",name="engagement",site="hue.gov.vn"} 1.0',
-        'statsvc_events_total{audience="bot",name="pageview",site="hue.gov.vn"} 1.0',
-        'statsvc_events_dropped_total{reason="bot",site="hue.gov.vn"} 1.0',
-        'statsvc_events_dropped_total{reason="hostname",site="hue.gov.vn"} 1.0',
+        'statsvc_events_total{audience="human",name="pageview",site="hue.gov.vn"} 1',
+        'statsvc_events_total{audience="human",name="engagement",site="hue.gov.vn"} 1',
+        'statsvc_events_total{audience="bot",name="pageview",site="hue.gov.vn"} 1',
+        'statsvc_events_dropped_total{reason="bot",site="hue.gov.vn"} 1',
+        'statsvc_events_dropped_total{reason="hostname",site="hue.gov.vn"} 1',
         'statsvc_requests_rejected_total{status="400"} 1.0',
         "statsvc_commit_batch_events_sum 3.0",
         "statsvc_pending_events 0.0",
@@ -196,11 +222,11 @@ async def test_openmetrics_is_served_to_who_asks(app, registry):
             (sample.name, frozenset(sample.labels.items()), sample.value)
             for family in openmetrics_families(text)  # type: ignore[no-untyped-call]
             for sample in family.samples
-            if family.type == "gauge" and "site" in sample.labels
+            if "site" in sample.labels
         }
 
     async with asyncio.timeout(5):
-        while len(spoken := await of_sites()) != 16:
+        while len(spoken := await of_sites()) != 17:
             await asyncio.sleep(0.05)
     plain = {(name, labels, value) for (name, labels), value in (await scraped(app)).items()}
     assert spoken <= plain

@@ -21,17 +21,18 @@ class OperationsRoutes:
         store: Store,
         stopping: asyncio.Event,
         registry: CollectorRegistry,
-        refresh: Callable[[], Awaitable[bytes]],
+        write_sites: Callable[[bool], Awaitable[bytes]],
     ) -> None:
+        """`write_sites` gives the lines of the metrics that aren't in `registry`, as OpenMetrics if True."""
         self._store = store
         self._stopping = stopping
         self._registry = registry
-        self._refresh = refresh
+        self._write_sites = write_sites
 
     async def metrics(self, request: web.Request) -> web.Response:
         """All metrics; those of sites and the store are as of now."""
-        of_sites = await self._refresh()
         encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+        of_sites = await self._write_sites(content_type.startswith("application/openmetrics-text"))
         # In a thread of its own, as hits go on. OpenMetrics ends in a line of its own, so sites come first.
         body = of_sites + await asyncio.to_thread(encode, self._registry)
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})

@@ -85,14 +85,14 @@ def public_app(parts: Parts) -> web.Application:
 
 
 def operations_app(
-    parts: Parts, metrics: CollectorRegistry, refresh: Callable[[], Awaitable[bytes]]
+    parts: Parts, metrics: CollectorRegistry, write_sites: Callable[[bool], Awaitable[bytes]]
 ) -> web.Application:
     """What operators call; it must not face the internet."""
     app = web.Application(
         client_max_size=LARGEST_EVENT_BYTES, middlewares=[answering(parts.announce, parts.observe)]
     )
     app.on_response_prepare.append(common_headers(parts.stopping, OPERATIONS_HEADERS))
-    operations = OperationsRoutes(parts.store, parts.stopping, metrics, refresh)
+    operations = OperationsRoutes(parts.store, parts.stopping, metrics, write_sites)
     sites = SitesRoutes(Administration(parts.registry), parts.registry, parts.clock, parts.sites_changed)
     app.add_routes(
         [

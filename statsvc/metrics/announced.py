@@ -16,6 +16,7 @@ from statsvc.announcements import (
     ProxyNotTrusted,
     Rejected,
 )
+from statsvc.metrics.counters import SiteCounter
 from statsvc.ports import Clock
 
 COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -27,36 +28,33 @@ class AnnouncedMetrics:
 
     def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         self._clock = clock
-        self._events = Counter(
+        self._events = SiteCounter(
             "statsvc_events",
             "Events committed, by site, name (pageview, engagement, custom) and audience (human, bot).",
-            ["site", "name", "audience"],
-            registry=registry,
+            ["audience", "name", "site"],
         )
-        self._dropped = Counter(
+        self._dropped = SiteCounter(
             "statsvc_events_dropped",
             "Events that are not among a site's human numbers, by site and reason.",
-            ["site", "reason"],
-            registry=registry,
+            ["reason", "site"],
         )
-        self._limited = Counter(
+        self._limited = SiteCounter(
             "statsvc_events_limited",
             "Events refused because their visitor or network had sent too many, by site and limit.",
-            ["site", "limit"],
-            registry=registry,
+            ["limit", "site"],
         )
-        self._capped = Counter(
+        self._capped = SiteCounter(
             "statsvc_events_capped",
             "Events counted under (other), because their path or name was one too many for the site's day.",
             ["site", "what"],
-            registry=registry,
         )
-        self._folded = Counter(
+        self._folded = SiteCounter(
             "statsvc_pages_folded",
             "Pages that were read least, and are counted under (other) since the site has too many, by site.",
             ["site"],
-            registry=registry,
         )
+        self.of_sites = (self._events, self._dropped, self._limited, self._capped, self._folded)
+        """Those that are not in the registry, because they write their own lines."""
         self._rejected = Counter(
             "statsvc_requests_rejected",
             "Requests answered with an error, by HTTP status.",
@@ -90,6 +88,11 @@ class AnnouncedMetrics:
         self._failures = Counter(
             "statsvc_commit_failures", "Attempts to commit a batch that failed.", registry=registry
         )
+        self._retries = Counter(
+            "statsvc_commit_retries",
+            "Attempts to commit a batch again, after one that failed.",
+            registry=registry,
+        )
         self._given_up = Counter(
             "statsvc_commit_given_up_events",
             "Events whose senders were told 503 because their batch could not be committed.",
@@ -115,7 +118,7 @@ class AnnouncedMetrics:
         match announcement:
             case Committed():
                 for (site, name, bot), events in announcement.names.items():
-                    self._events.labels(site, name, "bot" if bot else "human").inc(events)
+                    self._events.add("bot" if bot else "human", name, site, by=events)
                 self._commit_seconds.observe(announcement.seconds)
                 self._batch_events.observe(announcement.events)
                 self._last_commit.set(self._clock.now().wall_ms / 1000)
@@ -123,14 +126,16 @@ class AnnouncedMetrics:
                 self._failures.inc()
                 if announcement.given_up:
                     self._given_up.inc(announcement.events)
+                else:
+                    self._retries.inc()
             case Dropped():
-                self._dropped.labels(announcement.site, announcement.reason).inc()
+                self._dropped.add(announcement.reason, announcement.site)
             case Limited():
-                self._limited.labels(announcement.site, announcement.limit).inc()
+                self._limited.add(announcement.limit, announcement.site)
             case Capped():
-                self._capped.labels(announcement.site, announcement.what).inc()
+                self._capped.add(announcement.site, announcement.what)
             case Folded():
-                self._folded.labels(announcement.site).inc(announcement.pages)
+                self._folded.add(announcement.site, by=announcement.pages)
             case Rejected():
                 self._rejected.labels(str(announcement.status)).inc()
             case ProxyNotTrusted():
