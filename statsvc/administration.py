@@ -1,5 +1,6 @@
 """What operators do with sites, baselines and tokens, whether by command or over HTTP."""
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -46,6 +47,7 @@ class Administration:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._changing = asyncio.Lock()  # what one change was decided by, another must not change meanwhile
 
     async def sites(self) -> list[Site]:
         return await self._registry.sites()
@@ -61,21 +63,18 @@ class Administration:
 
     async def add(self, domain: str, settings: Mapping[str, Any], at_ms: int) -> Site:
         """Register a site. One that was removed comes back, with its counts and the settings it had."""
-        sites = await self._registry.sites()
-        site = _with(Site(id=0, domain=domain), settings)
-        refuse_shared_hosts(site, sites)
-        site = await self._registry.add(site, at_ms, again=True)
-        if settings:
-            site = _with(site, settings)
-            refuse_shared_hosts(site, sites)
-            await self._registry.change(site)
-        return site
+        async with self._changing:
+            before = await self._registry.removed(domain) or Site(id=0, domain=domain)
+            site = _with(before, settings)
+            refuse_shared_hosts(site, await self._registry.sites())
+            return await self._registry.add(site, at_ms, again=True)
 
     async def change(self, domain: str, settings: Mapping[str, Any]) -> Site:
         """Change those of SETTINGS that are given."""
-        site = _with(await self.site(domain), settings)
-        refuse_shared_hosts(site, await self._registry.sites())
-        await self._registry.change(site)
+        async with self._changing:
+            site = _with(await self.site(domain), settings)
+            refuse_shared_hosts(site, await self._registry.sites())
+            await self._registry.change(site)
         return site
 
     async def remove(self, domain: str, at_ms: int) -> None:
@@ -93,20 +92,21 @@ class Administration:
         self, domain: str, visits: int | None, pageviews: int | None, reason: str, at_ms: int
     ) -> PageTotals:
         """The new baseline; what is None stays. A total never becomes negative."""
-        site = await self.site(domain)
-        before = await self._baseline(site)
-        base = PageTotals(
-            before.visits if visits is None else visits,
-            before.pageviews if pageviews is None else pageviews,
-        )
-        counted = (await self._registry.totals(site.id))[False]
-        for name, so_far, begin in zip(PageTotals._fields, counted, base, strict=True):
-            if so_far + begin < 0:
-                raise SiteError(
-                    f"{name}: {begin:,} would make the total negative; {so_far:,} were counted,"
-                    f" so {-so_far:,} is the least"
-                )
-        await self._registry.set_baseline(site.id, *base, reason, at_ms)
+        async with self._changing:
+            site = await self.site(domain)
+            before = await self._baseline(site)
+            base = PageTotals(
+                before.visits if visits is None else visits,
+                before.pageviews if pageviews is None else pageviews,
+            )
+            counted = (await self._registry.totals(site.id))[False]
+            for name, so_far, begin in zip(PageTotals._fields, counted, base, strict=True):
+                if so_far + begin < 0:
+                    raise SiteError(
+                        f"{name}: {begin:,} would make the total negative; {so_far:,} were counted,"
+                        f" so {-so_far:,} is the least"
+                    )
+            await self._registry.set_baseline(site.id, *base, reason, at_ms)
         return base
 
     async def undo_baseline(self, domain: str, reason: str, at_ms: int) -> Baseline:

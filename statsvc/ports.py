@@ -128,8 +128,11 @@ class Registry(Protocol):
         """Register `site`, whose id is ignored, and return it with its id.
 
         Raises SiteTaken where the domain is registered. Where it was and has been removed, `again`
-        brings it back as it was, with the settings it had and its counts; else that is SiteTaken too.
+        brings it back with its counts and the settings of `site`; else that is SiteTaken too.
         """
+
+    async def removed(self, domain: str) -> Site | None:
+        """The site of this domain as it was when it was removed; None where none was."""
 
     async def change(self, site: Site) -> None:
         """Change the settings of the site with this id."""

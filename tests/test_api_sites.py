@@ -195,6 +195,32 @@ async def test_a_page_of_another_origin_can_t_drive_it(app, operator):
         assert "Access-Control-Allow-Origin" not in response.headers
 
 
+async def test_a_site_comes_back_only_with_hosts_that_are_still_its_own(operator):
+    """An alias that went to another site meanwhile stays there; without it, the site comes back."""
+    await operator.call("POST", status=201, body={"domain": "a.vn", "aliases": ["x.vn"]})
+    await operator.call("DELETE", "/a.vn", status=204)
+    await operator.call("POST", status=201, body={"domain": "b.vn", "aliases": ["x.vn"]})
+    for body in ({"domain": "a.vn"}, {"domain": "a.vn", "window_seconds": 60}):
+        told = await operator.call("POST", status=409, body=body)
+        assert "x.vn belongs to the site b.vn" in told["error"]
+        await operator.call("GET", "/a.vn", status=404)
+    back = await operator.call("POST", status=201, body={"domain": "a.vn", "aliases": []})
+    assert back["aliases"] == []
+
+
+async def test_two_at_once_can_t_take_the_same_host(operator):
+    """What one is allowed by, the other can't change meanwhile."""
+
+    async def add(number: int) -> int:
+        headers = {"Authorization": f"Bearer {operator.token}"}
+        body = {"domain": f"s{number}.vn", "aliases": ["shared.vn"]}
+        url = f"{operator.app.operations}/api/sites"
+        async with operator.app.session.post(url, json=body, headers=headers) as response:
+            return response.status
+
+    assert sorted(await asyncio.gather(*map(add, range(5)))) == [201, 409, 409, 409, 409]
+
+
 async def test_two_at_once_can_t_register_a_site_twice(operator):
     """One is told that it is there."""
 

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -246,7 +247,10 @@ async def test_sites_are_added_changed_removed_and_come_back(opened):
     assert await registry.sites() == []
     with pytest.raises(SiteError, match="has been removed"):
         await registry.add(Site(id=0, domain="hue.gov.vn"), NOON_MS)
-    assert await registry.add(Site(id=0, domain="hue.gov.vn"), NOON_MS, again=True) == changed
+    assert await registry.removed("hue.gov.vn") == changed
+    back = Site(id=0, domain="hue.gov.vn", time_zone="Asia/Tokyo", window_seconds=90)
+    assert await registry.add(back, NOON_MS, again=True) == msgspec.structs.replace(back, id=site.id)
+    assert await registry.removed("hue.gov.vn") is None
 
 
 async def test_the_newest_baseline_that_is_not_undone_holds(opened):

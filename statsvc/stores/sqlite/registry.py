@@ -11,6 +11,7 @@ from statsvc.model import Baseline, PageTotals, Scope, Site, Token
 from statsvc.stores.sqlite.database import Database, Row
 
 _SETTINGS = "time_zone, aliases, window_seconds, visit_gap_seconds, repeat_seconds, public"
+_GIVEN = ", ".join(f"excluded.{name}" for name in _SETTINGS.split(", "))
 _SITE = f"id, domain, {_SETTINGS}"
 _BASELINE = "id, visits, pageviews, reason, made_at_ms, undone_at_ms, undone_reason"
 _TOKEN = "id, site, scope, note, made_at_ms, revoked_at_ms"
@@ -27,10 +28,18 @@ class SqliteRegistry:
         with self._database.decoding():
             return [_site(row) for row in rows]
 
+    async def removed(self, domain: str) -> Site | None:
+        rows = await self._database.read(
+            f"SELECT {_SITE} FROM sites WHERE domain = ? AND removed_at_ms IS NOT NULL", (domain,)
+        )
+        with self._database.decoding():
+            return _site(rows[0]) if rows else None
+
     async def add(self, site: Site, at_ms: int, *, again: bool = False) -> Site:
         rows = await self._database.write(
             f"INSERT INTO sites (domain, {_SETTINGS}, added_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (domain) DO UPDATE SET removed_at_ms = NULL WHERE removed_at_ms IS NOT NULL AND ?"
+            f" ON CONFLICT (domain) DO UPDATE SET removed_at_ms = NULL, ({_SETTINGS}) = ({_GIVEN})"
+            " WHERE removed_at_ms IS NOT NULL AND ?"
             f" RETURNING {_SITE}",
             (site.domain, *_settings(site), at_ms, again),
         )
