@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from statsvc.errors import NoSuchSite, SiteError
+from statsvc.errors import InvalidEvent, NoSuchSite, NoSuchToken
 from statsvc.model import Baseline, PageTotals, Scope, Site, Token
 from statsvc.ports import Registry
 from statsvc.sites import refuse_shared_hosts
@@ -91,7 +91,7 @@ class Administration:
     async def set_baseline(
         self, domain: str, visits: int | None, pageviews: int | None, reason: str, at_ms: int
     ) -> PageTotals:
-        """The new baseline; what is None stays. A total never becomes negative."""
+        """The new baseline; what is None stays. Raises InvalidEvent where a total would become negative."""
         async with self._changing:
             site = await self.site(domain)
             before = await self._baseline(site)
@@ -102,10 +102,8 @@ class Administration:
             counted = (await self._registry.totals(site.id))[False]
             for name, so_far, begin in zip(PageTotals._fields, counted, base, strict=True):
                 if so_far + begin < 0:
-                    raise SiteError(
-                        f"{name}: {begin:,} would make the total negative; {so_far:,} were counted,"
-                        f" so {-so_far:,} is the least"
-                    )
+                    told = f"{begin:,} would make the total negative; {so_far:,} were counted"
+                    raise InvalidEvent({name: [f"{told}, so {-so_far:,} is the least"]})
             await self._registry.set_baseline(site.id, *base, reason, at_ms)
         return base
 
@@ -125,7 +123,7 @@ class Administration:
 
     async def revoke_token(self, site: Site | None, token_id: int, at_ms: int) -> None:
         if token_id not in {token.id for token in await self.tokens(site)}:
-            raise SiteError(f"{site.domain if site else 'the service'} has no token {token_id}")
+            raise NoSuchToken(f"{site.domain if site else 'the service'} has no token {token_id}")
         await self._registry.revoke_token(token_id, at_ms)
 
     async def _baseline(self, site: Site) -> PageTotals:

@@ -6,6 +6,7 @@ StatsvcError
 ├── UnknownSite        an event or a question about a site that is not registered
 ├── SiteError          a site, baseline or token command that cannot be carried out
 │   ├── NoSuchSite     about a site that is not registered
+│   ├── NoSuchToken    about a token that is not there, or of another site
 │   └── SiteTaken      the site, or a host of it, is registered already
 ├── Unavailable        not recorded now; come back after `retry_after_seconds`
 │   └── TooManyEvents  more than one visitor or network may send
@@ -46,6 +47,10 @@ class SiteError(StatsvcError):
 
 
 class NoSuchSite(SiteError):
+    pass
+
+
+class NoSuchToken(SiteError):
     pass
 
 

@@ -160,7 +160,8 @@ class Registry(Protocol):
     async def tokens(self, site_id: int | None) -> list[Token]:
         """Of a site, or, for None, of the whole service; revoked ones too."""
 
-    async def revoke_token(self, token_id: int, at_ms: int) -> None: ...
+    async def revoke_token(self, token_id: int, at_ms: int) -> None:
+        """From now on the token is unknown. Raises NoSuchToken where it isn't there, or was revoked."""
 
     async def token(self, digest: bytes) -> Token | None:
         """The token with this digest, found in constant time; None for unknown or revoked."""

@@ -78,7 +78,7 @@ async def test_a_baseline_is_set_corrected_and_undone_with_its_history(app, oper
     await operator.call("POST", path, status=201, body={"visits": -1, "reason": "an attack"})
     assert (await app.totals())["visits"]["total"] == 0
     refused = await operator.call("POST", path, status=400, body={"visits": -2, "reason": "too much"})
-    assert "-1 is the least" in refused["error"]
+    assert "-1 is the least" in refused["errors"]["visits"][0]
     shown = await operator.call("DELETE", path + "/latest", body={"reason": "it was none"})
     assert (await app.totals())["visits"]["total"] == 101
     told = [(entry["visits"], entry["reason"], entry["undone_reason"]) for entry in shown["baselines"]]
@@ -102,8 +102,8 @@ async def test_a_token_of_a_site_is_made_used_and_revoked(app, operator):
     await operator.call("DELETE", "/hue.gov.vn/tokens/2", status=204)
     async with app.session.get(url, headers=headers) as response:
         assert response.status == 403
-    await operator.call("DELETE", "/hue.gov.vn/tokens/2", status=400)
-    await operator.call("DELETE", "/hue.gov.vn/tokens/1", status=400)  # it is not this site's
+    await operator.call("DELETE", "/hue.gov.vn/tokens/2", status=404)
+    await operator.call("DELETE", "/hue.gov.vn/tokens/1", status=404)  # it is not this site's
 
 
 CALLS: tuple[tuple[str, str, Any], ...] = (
@@ -169,7 +169,7 @@ async def test_a_site_s_own_administrator_has_that_site_and_no_other(app, admini
         ("POST", "/hue.gov.vn/baselines", {"reason": "why"}, 400, {"visits"}),
         ("POST", "/hue.gov.vn/baselines", {"visits": 1, "reason": "a\nb"}, 400, {"reason"}),
         ("POST", "/hue.gov.vn/baselines", {"visits": 10**16, "reason": "why"}, 400, {"visits"}),
-        ("DELETE", "/hue.gov.vn/baselines/latest", {"reason": "why"}, 400, None),
+        ("DELETE", "/hue.gov.vn/baselines/latest", {"reason": "why"}, 409, None),
         ("POST", "/hue.gov.vn/tokens", {"scope": "root"}, 400, {"scope"}),
     ],
 )
@@ -189,6 +189,9 @@ async def test_a_page_of_another_origin_can_t_drive_it(app, operator):
     url = f"{app.operations}/api/sites"
     async with app.session.post(url, data='{"domain": "new.vn"}', headers=headers) as response:
         assert response.status == 415
+    for site in ("cross-site", "same-site"):
+        await operator.call("GET", status=403, **{"Sec-Fetch-Site": site})
+    await operator.call("GET", **{"Sec-Fetch-Site": "same-origin"})
     headers = {"Origin": "https://evil.test", "Access-Control-Request-Method": "POST"}
     async with app.session.options(url, headers=headers) as response:
         assert response.status == 405

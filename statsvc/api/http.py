@@ -12,8 +12,8 @@ from statsvc.announcements import Announcer, Fault, Rejected
 from statsvc.errors import (
     InvalidEvent,
     NoSuchSite,
+    NoSuchToken,
     SiteError,
-    SiteTaken,
     StoreError,
     TooManyEvents,
     Unavailable,
@@ -118,12 +118,10 @@ def _error(request: web.Request, exc: Exception) -> web.Response:
             return json_error(400, str(exc), errors=exc.fields)
         case UnknownSite():
             return json_error(404, str(exc))
-        case NoSuchSite():
+        case NoSuchSite() | NoSuchToken():
             return json_error(404, str(exc))
-        case SiteTaken():
-            return json_error(409, str(exc))
         case SiteError():
-            return json_error(400, str(exc))
+            return json_error(409, str(exc))
         case TooManyEvents():
             return json_error(429, str(exc), _retry_after(exc.retry_after_seconds))
         case Unavailable():

@@ -1,7 +1,8 @@
 """`/api/sites` on the operations listener: what `statsvc site` does, over HTTP, for who has a token.
 
-No page of another origin can drive it: there is no CORS, what changes something has a body of type
-application/json, for which a browser asks first, and no credentials are sent that a page doesn't know.
+No page of another origin can drive it: what a browser says is sent by one is refused; there is no CORS,
+what changes something has a body of type application/json or a method for which a browser asks first,
+and no credentials are sent that a page doesn't know.
 """
 
 from collections.abc import Awaitable, Callable
@@ -154,6 +155,9 @@ class SitesRoutes:
 
     async def _admin(self, request: web.Request) -> Token:
         """The caller's token. Raises HTTPUnauthorized or HTTPForbidden."""
+        # https://www.w3.org/TR/fetch-metadata/: no page can set it, and no program has to send it.
+        if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+            raise web.HTTPForbidden(text="a page of another site may not use this")
         token = await token_of(request, self._registry)
         if token is None:
             raise web.HTTPUnauthorized(

@@ -6,7 +6,7 @@ from hmac import compare_digest
 import msgspec
 import orjson
 
-from statsvc.errors import SiteError, SiteTaken
+from statsvc.errors import NoSuchToken, SiteError, SiteTaken
 from statsvc.model import Baseline, PageTotals, Scope, Site, Token
 from statsvc.stores.sqlite.database import Database, Row
 
@@ -108,7 +108,7 @@ class SqliteRegistry:
             (at_ms, token_id),
         )
         if not rows:
-            raise SiteError(f"there is no token {token_id} that could be revoked")
+            raise NoSuchToken(f"there is no token {token_id} that could be revoked")
 
     async def token(self, digest: bytes) -> Token | None:
         # An index is no comparison in constant time: it finds by a part, too short to guess the rest from.
