@@ -56,27 +56,45 @@ def add_to(commands: Any) -> None:
 
     token = subcommand("token", _token, "make a token for a site, or revoke one (`site show` lists them)")
     _add_token_options(token, Scope.READ)
+    token.add_argument("--revoke", type=int, metavar="ID", help="revoke this token")
 
 
 def add_token_to(commands: Any) -> None:
     """Add `token` to the program's commands."""
-    text = "make a token for the whole service, list those there are, or revoke one"
+    text = "make, list and revoke tokens for the whole service"
     token = commands.add_parser("token", help=text, description=text)
-    _add_token_options(token, Scope.ADMIN)
-    token.add_argument("--list", action="store_true", help="list the tokens instead of making one")
-    add_options(token, (STORE,))
-    token.set_defaults(domain=None, run=lambda given: asyncio.run(_run(_token, given)))
+    subcommands = token.add_subparsers(metavar="COMMAND", required=True)
+
+    def subcommand(name: str, run: Command, text: str) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = subcommands.add_parser(name, help=text, description=text)
+        add_options(command, (STORE,))
+        command.set_defaults(domain=None, revoke=None, run=lambda given: asyncio.run(_run(run, given)))
+        return command
+
+    add = subcommand("add", _token, "make a token for the whole service; it is shown once")
+    _add_token_options(add, Scope.ADMIN, note_required=True)
+    subcommand("list", _list_tokens, "list the tokens for the whole service, revoked ones too")
+    revoke = subcommand("revoke", _token, "revoke a token for the whole service")
+    revoke.add_argument("revoke", type=int, metavar="ID", help="its number (`token list` has it)")
 
 
-def _add_token_options(command: argparse.ArgumentParser, scope: Scope) -> None:
+def _add_token_options(
+    command: argparse.ArgumentParser, scope: Scope, *, note_required: bool = False
+) -> None:
     command.add_argument(
         "--scope",
         choices=[str(scope) for scope in Scope],
         default=str(scope),
         help=f"read: totals of private sites; admin: /api/sites too (default: {scope})",
     )
-    command.add_argument("--note", type=_argument(_text), metavar="TEXT", default="", help="who it is for")
-    command.add_argument("--revoke", type=int, metavar="ID", help="revoke this token")
+    command.add_argument(
+        "--note",
+        type=_argument(_text),
+        metavar="TEXT",
+        default="",
+        help="who it is for",
+        required=note_required,
+    )
 
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
@@ -215,12 +233,14 @@ async def _token(given: argparse.Namespace, administration: Administration, now_
     if given.revoke is not None:
         await administration.revoke_token(site, given.revoke, now_ms)
         print(f"token {given.revoke} is revoked")
-    elif given.domain is None and given.list:
-        _print_tokens(await administration.tokens(None))
     else:
         made = await administration.make_token(site, Scope(given.scope), given.note, now_ms)
         whom = site.domain if site else "the whole service"
         print(f"token {made.record.id} ({made.record.scope}) for {whom}, shown this once:\n{made.text}")
+
+
+async def _list_tokens(_: argparse.Namespace, administration: Administration, __: int) -> None:
+    _print_tokens(await administration.tokens(None))
 
 
 def _given_settings(given: argparse.Namespace) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def run(*arguments: str, status: int = 0) -> str:
         "site baseline",
         "site token",
         "token",
+        "token add",
         "backup",
         "check",
         "demo",
@@ -189,6 +190,23 @@ def test_commands_beside_a_running_service_show_within_a_second(tmp_path: Path):
         command(store, "site", "remove", "hue.gov.vn")
         eventually(lambda: ask("/api/totals?site=hue.gov.vn") == {"status": 404}, 1.5)
         assert service.stop() == 0
+
+
+def test_a_token_for_the_whole_service_is_made_listed_and_revoked(tmp_path: Path):
+    """Who it is for must be said; it is shown once, and what is listed has no part of it."""
+    store = tmp_path / "stats.db"
+    command(store, "site", "add", "hue.gov.vn")
+    assert "--note" in command(store, "token", "add", status=2)
+    assert command(store, "token", "list") == ""
+    made = command(store, "token", "add", "--note", "the ministry's portal")
+    assert made.startswith("token 1 (admin) for the whole service, shown this once:\nstatsvc_")
+    listed = command(store, "token", "list")
+    assert re.fullmatch(r"  1  admin  made \S+  the ministry's portal\n", listed)
+    command(store, "token", "revoke", "1")
+    assert "(revoked " in command(store, "token", "list")
+    assert "could be revoked" in command(store, "token", "revoke", "1", status=1)
+    command(store, "site", "token", "hue.gov.vn")
+    assert "no token 2" in command(store, "token", "revoke", "2", status=1)
 
 
 def test_a_private_site_comes_back_as_it_was(tmp_path: Path):

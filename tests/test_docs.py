@@ -159,10 +159,8 @@ def test_every_command_in_the_readme_is_understood():
     helps = {path.stem: path.read_text() for path in (Path(__file__).parent / "goldens").glob("help*.txt")}
     for line in re.findall(r"^    statsvc (.*)", README + OPERATE, re.MULTILINE):
         words = re.sub(r"\s{2,}\(.*|\"[^\"]*\"", "", line).replace("[", " ").replace("]", " ").split()
-        command = words[: 2 if words[0] == "site" else 1]
-        known = helps.get(
-            "_".join(["help", *command]), helps[f"help_{command[0]}" if len(command) == 1 else "help_site"]
-        )
+        command = words[: 2 if words[0] in {"site", "token"} else 1]
+        known = helps.get("_".join(["help", *command]), helps[f"help_{command[0]}"])
         assert command[-1] in known
         for option in (word for word in words if word.startswith("--")):
             assert option in known, f"{' '.join(command)} has no {option}"

@@ -119,7 +119,7 @@ def try_inputs(service: Service, folder: Path, examples: int, minutes: float) ->
     del made_of["paths"]["/api/event"]["post"]["requestBody"]["content"]["text/plain"]
     del made_of["paths"][ENDLESS]
     tried = 0
-    token = re.search(r"statsvc_\S+", command(service.store, "token"))
+    token = re.search(r"statsvc_\S+", command(service.store, "token", "add", "--note", "this test"))
     assert token
     for address, operations in ((service.public, False), (service.operations, True)):
         paths = {path: call for path, call in made_of["paths"].items() if is_operations(path) == operations}

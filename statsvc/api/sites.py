@@ -161,7 +161,7 @@ class SitesRoutes:
         token = await token_of(request, self._registry)
         if token is None:
             raise web.HTTPUnauthorized(
-                text="send a token as `Authorization: Bearer TOKEN`; `statsvc token` makes one",
+                text="send a token as `Authorization: Bearer TOKEN`; `statsvc token add` makes one",
                 headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
             )
         if token.scope is not Scope.ADMIN:
