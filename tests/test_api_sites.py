@@ -151,6 +151,16 @@ async def test_a_site_s_own_administrator_has_that_site_and_no_other(app, admini
     assert there == not_there  # nor does it learn which others there are
 
 
+async def test_no_token_made_here_is_for_the_whole_service(app, operator):
+    """Whoever makes it: one of a site that administers makes its like, and no more."""
+    maker = operator
+    for _ in range(2):
+        made = await maker.call("POST", "/hue.gov.vn/tokens", status=201, body={"scope": "admin"})
+        maker = Operator(app, made["token"])
+        await maker.call("GET", "/hue.gov.vn")
+        await maker.call("POST", status=403, body={"domain": "new.vn"})
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "said"),
     [

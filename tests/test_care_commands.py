@@ -10,6 +10,8 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -103,6 +105,33 @@ def test_a_restored_backup_serves_on(store, tmp_path):
         assert service.stop() == 0
     assert Books.read(to).pageviews == before + more
     assert SOUND in command(to, "check")
+
+
+def test_a_restored_backup_knows_its_tokens(store, tmp_path):
+    """They open what they opened, revoked ones nothing; and who has the copy can't read them in it."""
+    to = tmp_path / "copy.db"
+    tokens = [command(store, "site", "token", "hue.gov.vn").split()[-1] for _ in range(2)]
+    command(store, "site", "set", "hue.gov.vn", "--no-public")
+    command(store, "site", "token", "hue.gov.vn", "--revoke", "2")
+    command(store, "backup", str(to))
+    assert not any(token.encode() in to.read_bytes() for token in tokens)
+
+    def status(token: str) -> int:
+        asked = Request(
+            f"http://{service.public}/api/totals?site=hue.gov.vn",
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        try:
+            with urlopen(asked, timeout=10) as answer:
+                return int(answer.status)
+        except HTTPError as exc:
+            with exc:
+                return exc.code
+
+    with Service(to) as service:
+        assert [status(token) for token in tokens] == [200, 403]
+        assert service.stop() == 0
+        assert not any(token in str(service.lines) for token in tokens)
 
 
 def test_a_backup_overwrites_nothing(store, tmp_path):

@@ -40,12 +40,12 @@ def test_a_token_is_in_no_file_no_log_and_no_answer_but_the_one_that_made_it(tmp
     store = folder / "stats.db"
     with Service(store, "--site", "hue.gov.vn") as service:
         sites = f"http://{service.operations}/api/sites"
-        admin = printed(command(store, "token", "--scope", "admin"))
+        admin = printed(command(store, "token", "add", "--scope", "admin", "--note", "x"))
         status, made = ask(f"{sites}/hue.gov.vn/tokens", admin, {"note": "intranet"})
         assert status == 201
         tokens = [admin, printed(made), printed(command(store, "site", "token", "hue.gov.vn"))]
         command(store, "site", "set", "hue.gov.vn", "--no-public")
-        answers = [command(store, "site", "show", "hue.gov.vn"), command(store, "token", "--list")]
+        answers = [command(store, "site", "show", "hue.gov.vn"), command(store, "token", "list")]
         for token in tokens:
             answers += [
                 ask(url, token, body)[1]
