@@ -74,6 +74,8 @@ async def preflight(_: web.Request) -> web.Response:
 
 async def read_body(request: web.Request) -> bytes:
     """Raises HTTPRequestEntityTooLarge or TimeoutError."""
+    if request.content.is_eof():
+        return await request.read()  # it came with its head, as most do: a timeout costs 5 µs
     async with asyncio.timeout(BODY_SECONDS):
         return await request.read()
 
