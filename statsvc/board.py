@@ -53,7 +53,7 @@ class Board:
         Raises StoreError where history must be read and can't be.
         """
         totals = await self.totals(site, now)
-        body = encode(totals.as_dict(await self._presence.current(site, now), now.wall_ms))
+        body = totals.encoded(await self._presence.current(site, now), now.wall_ms)
         if not paths:
             return body
         keys = [(site.id, path) for path in paths.values()]
@@ -88,7 +88,7 @@ class Board:
         for site in sites:
             if site.public:
                 totals = self._held(site, now) or await self._read(site, now)
-                of_sites[site.id] = encode(totals.as_dict(touched.current[site.id], now.wall_ms))
+                of_sites[site.id] = totals.encoded(touched.current[site.id], now.wall_ms)
             else:
                 of_sites[site.id] = encode(without_numbers(site, now.wall_ms))
         private = {site.id for site in sites if not site.public}

@@ -88,4 +88,9 @@ def periods(today: str) -> dict[str, Period]:
 
 def timestamp(at_ms: int) -> str:
     """A moment as RFC 3339 in UTC, to the second: 2026-11-23T06:41:45Z."""
-    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _timestamp(at_ms // 1000)
+
+
+@lru_cache(maxsize=4096)
+def _timestamp(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -21,6 +21,7 @@ class SiteTotals:
         self.peak = history.peak
         self.peak_today = history.peak_today
         self._periods = periods(today)
+        self._encoded: tuple[tuple[int, int], bytes] | None = None
         self._visits = {"total": history.baseline.visits + history.total.visits} | dict.fromkeys(PERIODS, 0)
         self._pageviews = {"total": history.baseline.pageviews + history.total.pageviews} | dict.fromkeys(
             PERIODS, 0
@@ -36,12 +37,14 @@ class SiteTotals:
 
     def add(self, day: str, counts: DayCounts) -> None:
         """A commit added `counts` to local day `day`."""
+        self._encoded = None
         self._visits["total"] += counts.visits
         self._pageviews["total"] += counts.pageviews
         self._add_to_periods(day, counts)
 
     def see_peak(self, day: str, peak: Peak) -> None:
         """There were so many current visitors on `day`. The first moment of a height is kept."""
+        self._encoded = None
         if self.peak is None or peak.visitors > self.peak.visitors:
             self.peak = peak
         if day == self.today and (self.peak_today is None or peak.visitors > self.peak_today.visitors):
@@ -54,6 +57,13 @@ class SiteTotals:
                 self._pageviews[name] += counts.pageviews
                 if name in self._visitors:
                     self._visitors[name] += counts.visitors
+
+    def encoded(self, current: int, as_of_ms: int) -> bytes:
+        """All but the pages, as JSON; written anew when a number or the second is another."""
+        key = (current, as_of_ms // 1000)
+        if self._encoded is None or self._encoded[0] != key:
+            self._encoded = key, encode(self.as_dict(current, as_of_ms))
+        return self._encoded[1]
 
     def as_dict(self, current: int, as_of_ms: int) -> dict[str, Any]:
         """All but the pages, ready for JSON."""

@@ -33,6 +33,19 @@ def test_adding_is_the_same_as_reading_again(days, baseline):
         assert shown["pageviews"][name] == sum(c.pageviews for day, c in days.items() if day in period)
 
 
+def test_encoded_totals_are_those_of_now():
+    """They are held for as long as nothing is another: no number, nor the second."""
+    totals = SiteTotals(SITE, TODAY, EMPTY)
+    assert totals.encoded(7, NOON_MS) is totals.encoded(7, NOON_MS + 999)
+    for change in (
+        lambda: totals.add(TODAY, DayCounts(1, 1, 1)),
+        lambda: totals.see_peak(TODAY, Peak(8, NOON_MS)),
+    ):
+        change()
+        for now in ((7, NOON_MS), (8, NOON_MS), (8, NOON_MS + 1000), (7, NOON_MS)):
+            assert totals.encoded(*now) == encode(totals.as_dict(*now))
+
+
 def test_the_first_day_needed_covers_every_period():
     """In January that is a day of the year before."""
     for today in ("2026-01-01", "2026-01-31", "2026-03-01", TODAY):
