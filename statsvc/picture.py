@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from html import escape
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ class Box(NamedTuple):
     lang: str
     direction: str
     title: str
-    rows: Sequence[Row]
+    rows: tuple[Row, ...]
 
     def spoken(self) -> str:
         """All of it as one text, for those who don't see it."""
@@ -120,6 +121,7 @@ def _advance(letter: str) -> float:
     return next((ems for names, ems in _ADVANCES if name.startswith(names)), _OTHER_ADVANCE)
 
 
+@lru_cache(maxsize=1024)  # between two events a badge is asked for many times
 def draw(box: Box, style: Style, theme: Theme) -> str:
     """An SVG document."""
     return _DRAWINGS[style](box, theme)

@@ -48,7 +48,7 @@ def test_a_picture_has_no_element_but_its_own(lang, title, label, value, style, 
 
     def shape(*texts: str) -> list[tuple[str, list[str]]]:
         lang, title, label, value = texts
-        svg = draw(Box(lang, direction, title, [Row("visits", label, value)]), style, Theme.AUTO)
+        svg = draw(Box(lang, direction, title, (Row("visits", label, value),)), style, Theme.AUTO)
         return [(element.tag, list(element.attrib)) for element in ET.fromstring(svg).iter()]
 
     assert shape(lang, title, label, value) == shape("vi", "a", "b", "c")
@@ -66,7 +66,7 @@ def test_the_frames_page_has_no_element_but_its_own(lang, title, label, value):
     def shape(*texts: str) -> list[tuple[str, tuple[str, ...]]]:
         lang, title, label, value = texts
         return Elements(
-            routes._draw(Box(lang, "ltr", title, [Row("visits", label, value)]), Theme.AUTO)
+            routes._draw(Box(lang, "ltr", title, (Row("visits", label, value),)), Theme.AUTO)
         ).found
 
     assert shape(lang, title, label, value) == shape("vi", "a", "b", "c")

@@ -22,7 +22,7 @@ def box(tag: str, names: tuple[str, ...] = ("visits", "current")) -> Box:
     """A portal's numbers in a language."""
     chosen = language(tag)
     numbers = dict(zip(rows(), NUMBERS, strict=True))
-    filled = [Row(name, chosen.labels[name], chosen.number(numbers[name])) for name in names]
+    filled = tuple(Row(name, chosen.labels[name], chosen.number(numbers[name])) for name in names)
     return Box(chosen.tag, chosen.direction, chosen.labels[TITLE], filled)
 
 
@@ -66,7 +66,7 @@ any_text = st.text(st.characters(codec=None, exclude_categories=()), max_size=30
 @given(any_text, any_text, any_text, any_text, st.sampled_from(Style))
 def test_whatever_it_shows_it_is_well_formed(lang, title, label, value, style):
     """Markup, control characters, half of a surrogate pair: all are text, and stay where text stands."""
-    drawn = draw(Box(lang, "ltr", title, [Row("current", label, value)]), style, Theme.AUTO)
+    drawn = draw(Box(lang, "ltr", title, (Row("current", label, value),)), style, Theme.AUTO)
     root = ET.fromstring(drawn.encode())
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
         *("svg", "title", "style", "rect", "text", "tspan", "path", "clipPath", "g")
@@ -76,7 +76,7 @@ def test_whatever_it_shows_it_is_well_formed(lang, title, label, value, style):
 def test_markup_is_not_markup():
     """A label that is a script is read, not run."""
     hostile = "</text><script>alert(1)</script>\"'&amp;]]>"
-    drawn = draw(Box("vi", "ltr", hostile, [Row("visits", hostile, hostile)]), Style.BOX, Theme.AUTO)
+    drawn = draw(Box("vi", "ltr", hostile, (Row("visits", hostile, hostile),)), Style.BOX, Theme.AUTO)
     assert "<script" not in drawn
     assert hostile in "".join(ET.fromstring(drawn).itertext())
 

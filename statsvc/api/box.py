@@ -96,9 +96,9 @@ class Boxes:
         paths = {PAGE: question.path} if PAGE in question.rows and question.path else {}
         totals = orjson.loads(await self._board.answer(site, paths, self._clock.now()))
         chosen = question.language
-        filled = [
+        filled = tuple(
             Row(name, chosen.labels[name], chosen.number(_number(totals, name))) for name in question.rows
-        ]
+        )
         return Box(chosen.tag, chosen.direction, chosen.labels[TITLE], filled)
 
 
