@@ -25,6 +25,8 @@ HITS_IN_OPEN_BATCH = 10_000
 """More are refused: what is accepted must not wait behind a queue that only grows."""
 RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
 """Pauses between the attempts at one batch. While the store is failing, and at a stop, it gets one."""
+GATHERING_ROUNDS = 10
+"""A batch lets in what has reached the machine already, so often at most, for as long as there is more."""
 PATIENCE_SECONDS = 4.0
 """After so long no other attempt is begun: senders are told rather than kept waiting."""
 HANGING_SECONDS = 5.0
@@ -116,6 +118,7 @@ class Ingest:
         while not self._closing or self._open.hits:
             await self._arrived.wait()
             self._arrived.clear()
+            await self._gather()
             batch, self._open = self._open, _OpenBatch()
             if not batch.hits:
                 continue
@@ -142,6 +145,16 @@ class Ingest:
         batch, self._open = self._open, _OpenBatch()
         batch.failed = True
         batch.done.set()
+
+    async def _gather(self) -> None:
+        """Let in hits that have come and have not been read: the more in a commit, the less each costs."""
+        for _ in range(GATHERING_ROUNDS):
+            before = len(self._open.hits)
+            # A request takes two turns of the event loop from its socket to the batch.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            if len(self._open.hits) == before:
+                return
 
     async def _flush(self, batch: _OpenBatch) -> None:
         if self._presence_is_ahead:

@@ -101,6 +101,20 @@ async def test_the_first_hit_is_committed_at_once_and_later_ones_gather(parts, c
     assert await pageviews(parts) == 29
 
 
+async def test_a_batch_lets_in_what_has_come_and_has_not_been_read(parts, clock):
+    """A request is on its way for a turn or two of the event loop; what comes after that has another commit."""
+
+    async def offer(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await parts.ingest.offer([hit(clock.now(), turns)])
+
+    await asyncio.gather(offer(0), offer(2), offer(4))
+    assert len(parts.store.batches) == 1
+    await offer(0)
+    assert len(parts.store.batches) == 2
+
+
 async def test_the_answer_has_the_totals_with_this_commit(parts, clock):
     """The numbers in an answer are those after the event was counted."""
     answers = (await parts.ingest.offer([hit(clock.now(), 1, "/a")])).answers
