@@ -79,9 +79,13 @@ class _Buckets:
         return 0.0
 
 
-@lru_cache(maxsize=8192)
 def limited_network(address: str) -> str:
     """Whose events are limited together: an IPv4 address, which a whole school may share, or an IPv6 /48."""
+    return _customer(address) if ":" in address else address
+
+
+@lru_cache(maxsize=8192)
+def _customer(address: str) -> str:
     parsed = parse(address)
     if isinstance(parsed, IPv6Address):
         host_bits = 128 - NETWORK_PREFIX_V6
