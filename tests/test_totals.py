@@ -1,3 +1,5 @@
+from functools import partial
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,10 +39,11 @@ def test_encoded_totals_are_those_of_now():
     """They are held for as long as nothing is another: no number, nor the second."""
     totals = SiteTotals(SITE, TODAY, EMPTY)
     assert totals.encoded(7, NOON_MS) is totals.encoded(7, NOON_MS + 999)
-    for change in (
-        lambda: totals.add(TODAY, DayCounts(1, 1, 1)),
-        lambda: totals.see_peak(TODAY, Peak(8, NOON_MS)),
-    ):
+    changes = (
+        partial(totals.add, TODAY, DayCounts(1, 1, 1)),
+        partial(totals.see_peak, TODAY, Peak(8, NOON_MS)),
+    )
+    for change in changes:
         change()
         for now in ((7, NOON_MS), (8, NOON_MS), (8, NOON_MS + 1000), (7, NOON_MS)):
             assert totals.encoded(*now) == encode(totals.as_dict(*now))
