@@ -17,7 +17,9 @@ LOCAL = tuple(
 )
 """This machine and its own networks: where a proxy in front of the service has its address."""
 
-_FOR = re.compile(r"(?:^|;)\s*for\s*=\s*\"?([^\";]*)", re.IGNORECASE)
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PAIR = re.compile(rf"\s*(?:({_NAME})=([^\s\",;\\]+|\"(?:[^\"\\]|\\.)*\"))?\s*(;|,|$)")
+"""A parameter of an element of Forwarded (RFC 7239, section 4), and what follows it."""
 
 
 class Client(NamedTuple):
@@ -29,7 +31,7 @@ class Client(NamedTuple):
     why: str
     """A sentence for the operator; it names no address."""
     disputed: bool = False
-    """Whether its headers disagree: then one of them may be the client's own work."""
+    """Whether a trusted proxy sent headers that can't be believed: they may be the client's own work."""
 
 
 def client_of(
@@ -55,9 +57,7 @@ def client_of(
         (name, _walk(address, hops, trusted))
         for name, hops in (
             ("X-Forwarded-For", [hop for value in forwarded_for for hop in value.split(",")]),
-            # A node has no comma in it, quoted or not: so what a client leaves open in its own part of
-            # the list can't swallow what a proxy appended.
-            ("Forwarded", [_node(element) for value in forwarded for element in value.split(",")]),
+            ("Forwarded", [node for value in forwarded for node in _nodes(value)]),
         )
         if hops
     ]
@@ -73,7 +73,8 @@ def client_of(
         )
     name, (found, proxies) = walks[0]
     if not proxies:
-        return Client(str(address), 0, f"it is a trusted proxy's, whose {name} ends in no address")
+        why = f"it is a trusted proxy's, whose {name} ends in no address"
+        return Client(str(address), 0, why, disputed=True)
     return Client(str(found), proxies, f"{name} has it, and trusted proxies wrote it: {proxies}")
 
 
@@ -108,10 +109,28 @@ def _walk(address: Address, hops: list[str], trusted: Sequence[Network]) -> tupl
     return address, proxies
 
 
-def _node(element: str) -> str:
-    """Whom an element of Forwarded was sent by; empty where it doesn't say."""
-    found = _FOR.search(element)
-    return found[1] if found else ""
+def _nodes(value: str) -> list[str]:
+    """Whom each element of a Forwarded header was sent by; empty for one that doesn't say.
+
+    A client's words stand in it, in its own elements and, quoted, in those of proxies that tell what
+    host it asked for. So it is read by the grammar, and where it isn't of the grammar, not at all.
+    """
+    nodes: list[str] = []
+    element: list[str] = []
+    place = 0
+    while True:
+        found = _PAIR.match(value, place)
+        if found is None:
+            return [""]
+        name, node, end = found.groups()
+        if name is not None and name.lower() == "for":
+            element.append(node.strip('"'))
+        if end != ";":
+            nodes.append(element[0] if len(element) == 1 else "")
+            element = []
+        if not end:
+            return nodes
+        place = found.end()
 
 
 def _is_in(address: Address, networks: Iterable[Network]) -> bool:

@@ -55,24 +55,24 @@ class Collector:
         sites, dropped = self._named(event, page)
         self._admit(sender, sites, now)
         hits = []
-        drops = []
+        drops: dict[str, DropReason] = {}
         for site in sites:
             judged = await self._judge(event, page, site, sender, now)
             if isinstance(judged, Hit):
                 hits.append(judged)
             if isinstance(judged, DropReason):
-                drops.append(Dropped(site.domain, judged))
+                drops[site.domain] = judged
             elif judged.dropped:
-                drops.append(Dropped(site.domain, judged.dropped))
+                drops[site.domain] = judged.dropped
         answer = None
         if hits:
             recorded = await self._ingest.offer(hits)
             if recorded.dropped.get(0) is not DropReason.DUPLICATE:
                 answer = recorded.answers.to(hits[0].site, hits[0].path)
-            drops += [Dropped(hits[place].site.domain, why) for place, why in recorded.dropped.items()]
-        for drop in drops:
-            dropped.append(drop.reason)
-            self._announce(drop)
+            drops |= {hits[place].site.domain: why for place, why in recorded.dropped.items()}
+        for domain, reason in drops.items():
+            dropped.append(reason)
+            self._announce(Dropped(domain, reason))
         return Collected(answer or await self._unchanged(sites, hits, now), dropped)
 
     async def _unchanged(self, sites: Sequence[Site], hits: Sequence[Hit], now: Moment) -> bytes:

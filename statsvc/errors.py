@@ -2,7 +2,7 @@
 
 StatsvcError
 ├── ConfigError        a setting that cannot be used; names every bad one at once
-├── InvalidEvent       an event that does not say what it must; names every bad field at once
+├── InvalidEvent       an event that does not say what it must; names the bad fields
 ├── UnknownSite        an event or a question about a site that is not registered
 ├── SiteError          a site, baseline or token command that cannot be carried out
 │   ├── NoSuchSite     about a site that is not registered

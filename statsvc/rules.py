@@ -41,11 +41,11 @@ def receipt_of(site: Site, event: Event) -> int:
 def _told_by(event: Event, page: Page, sender: Sender) -> DropReason | None:
     """What tells that a program, not a person, sees the page; None for a person."""
     # An app talks through its platform's HTTP library: in a browser's place that name tells a bot.
-    if page.scheme == APP_SCHEME:
-        return None
-    if is_bot(sender.user_agent):
+    if page.scheme != APP_SCHEME and is_bot(sender.user_agent):
         return DropReason.BOT
-    return DropReason.HEADLESS if event.automated else sender.sign
+    if event.automated:
+        return DropReason.HEADLESS
+    return None if page.scheme == APP_SCHEME else sender.sign
 
 
 @lru_cache(maxsize=4096)

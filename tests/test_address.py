@@ -58,8 +58,18 @@ def test_what_is_no_address_is_none(text):
         (["for=203.0.113.7, for=unknown, for=10.0.0.2"], "10.0.0.2"),
         # What the client leaves open can't hide what the proxy appended, nor stand in for it.
         (['for="1.2.3.4', "for=203.0.113.7"], "203.0.113.7"),
-        (['for=1.2.3.4, for=", for=203.0.113.7'], "203.0.113.7"),
-        (['for=1.2.3.4;x="\\", for="[2001:470::7]"'], "2001:470::7"),
+        (['for=1.2.3.4, for=", for=203.0.113.7'], "10.0.0.1"),
+        (['for=1.2.3.4, for=", for="[2001:470::7]"'], "10.0.0.1"),
+        # What a proxy quotes of a client's words is no parameter and no element.
+        (['for=203.0.113.7;host="x,for=9.9.9.9";proto=https'], "203.0.113.7"),
+        (['host="a;for=9.9.9.9";for=203.0.113.7'], "203.0.113.7"),
+        (['by="a;for=9.9.9.9";for=203.0.113.7'], "203.0.113.7"),
+        (['for=203.0.113.7;host="h\\",for=9.9.9.9"'], "203.0.113.7"),
+        (['x=", for=203.0.113.7;host="\\",for=9.9.9.9;y=\\""'], "10.0.0.1"),
+        (["for=9.9.9.9;for=203.0.113.7"], "10.0.0.1"),
+        (["for=203.0.113.7 for=9.9.9.9"], "10.0.0.1"),
+        ([""], "10.0.0.1"),
+        (['for=1.2.3.4;x="\\", for="[2001:470::7]"'], "10.0.0.1"),
     ],
 )
 def test_forwarded_is_walked_the_same_way(forwarded, client):
@@ -89,6 +99,15 @@ def test_whatever_a_client_sends_the_address_its_proxy_saw_is_never_replaced(for
     assert found.address in {"203.0.113.7", "10.0.0.1"}
 
 
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_no_words_of_a_client_are_taken_for_the_proxys(sent, host):
+    """Before its element, or quoted in it: the address is the one that the proxy saw, or the proxy's."""
+    quoted = host.replace("\\", "\\\\").replace('"', '\\"')
+    found = client_of("10.0.0.1", [], [f'{sent}, for=203.0.113.7;host="{quoted}";proto=https'], PROXIES)
+    assert found.address in {"203.0.113.7", "10.0.0.1"}
+    assert found.disputed == (found.address == "10.0.0.1")
+
+
 @pytest.mark.parametrize(
     ("peer", "forwarded_for", "forwarded", "proxies", "said"),
     [
@@ -105,7 +124,7 @@ def test_the_reason_is_said(peer, forwarded_for, forwarded, proxies, said):
     """An operator reads why, without an address in it."""
     client = client_of(peer, forwarded_for, forwarded, PROXIES)
     assert client.proxies == proxies
-    assert client.disputed == (said == "disagree")
+    assert client.disputed == ("disagree" in said or "no address" in said)
     assert said in client.why
     assert client.address not in client.why
 

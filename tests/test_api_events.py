@@ -125,6 +125,7 @@ async def test_another_hosts_page_is_dropped_and_told_the_totals(app):
         (b"{}", ["name", "url"]),
         (b'{"n":"","u":""}', ["name", "url"]),
         (b'{"n":[],"u":5,"d":{}}', ["name", "url", "domain"]),
+        (b'{"n":"","u":"https://hue.gov.vn/","b":[]}', ["bot", "name"]),
         (b'{"n":"pageview","u":"hue.gov.vn"}', ["url"]),
         (b'{"n":"pageview","u":"https://' + b"x" * 2000 + b'"}', ["url"]),
         (b'{"n":"' + b"x" * 121 + b'","u":"https://hue.gov.vn/"}', ["name"]),

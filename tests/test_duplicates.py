@@ -113,6 +113,18 @@ async def test_an_id_is_of_one_site_and_one_name_and_engagement_has_none(start):
         assert totals["pageviews"]["total"] == 1
 
 
+async def test_a_bots_event_that_is_sent_again_has_one_reason(app):
+    """The last one: for one site the event is dropped once, in the header and in the metric."""
+    for reason in ("bot", "duplicate"):
+        async with app.session.post(
+            f"{app.public}/api/event", json=EVENT | {"id": "1"}, headers={"User-Agent": "curl/8"}
+        ) as response:
+            assert response.headers["X-Statsvc-Dropped"] == reason
+            assert response.headers["X-Plausible-Dropped"] == "1"
+    async with app.session.get(f"{app.operations}/metrics") as response:
+        assert 'dropped_total{reason="bot",site="hue.gov.vn"} 1\n' in await response.text()
+
+
 async def test_an_id_that_is_too_long_is_told(app):
     """With what was expected."""
     answer = await app.event(400, **EVENT, id="x" * 101)

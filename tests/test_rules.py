@@ -54,6 +54,15 @@ def test_an_apps_http_library_is_no_bot():
     assert not counted("app://hue-s/home", app, "okhttp/4.12.0").bot
 
 
+def test_an_app_that_a_program_drives_is_a_bot():
+    """It says so itself."""
+    event = Event("pageview", "app://hue.gov.vn/home", (), automated=True)
+    hour = local_hour(SITE.zone, AT.wall_ms)
+    hit = judge(event, page_of(event.url), SITE, Sender("203.0.113.7", "okhttp/4"), Identity(1), hour, AT)
+    assert isinstance(hit, Hit)
+    assert hit.dropped is DropReason.HEADLESS
+
+
 @pytest.mark.parametrize(
     ("url", "page"),
     [

@@ -107,7 +107,7 @@ def operations_app(
             web.post("/api/sites/{domain}/baselines", sites.set_baseline),
             web.delete("/api/sites/{domain}/baselines/latest", sites.undo_baseline),
             web.post("/api/sites/{domain}/tokens", sites.make_token),
-            web.delete(r"/api/sites/{domain}/tokens/{token:\d{1,9}}", sites.revoke_token),
+            web.delete(r"/api/sites/{domain}/tokens/{token:[0-9]{1,9}}", sites.revoke_token),
         ]
     )
     return app

@@ -5,6 +5,7 @@ what changes something has a body of type application/json or a method for which
 and no credentials are sent that a page doesn't know.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from typing import Annotated, Any, TypeVar
@@ -104,6 +105,8 @@ class SitesRoutes:
         """Change the settings that the body names."""
         site = await self._site(request)
         body = await _body(request, _Settings)
+        if body.aliases is not msgspec.UNSET:
+            self._for_all(await self._admin(request))  # a host that one site takes is lost to the others
         site = await self._administration.change(site.domain, _given(body))
         await self._changed()
         return _json(await self._whole(site))
@@ -209,6 +212,10 @@ async def _body(request: web.Request, kind: type[Body]) -> Body:
         return msgspec.json.decode(await read_body(request), type=kind)
     except msgspec.ValidationError as exc:
         said, _, place = str(exc).partition(" - at `$")
+        named = re.search(r"(missing required|unknown) field `(\w+)`", said)
+        if named:
+            told = "is required" if named[1] == "missing required" else "is not known here"
+            raise InvalidEvent({named[2]: [told]}) from None
         field = place.strip("`.").partition("[")[0] or "body"
         raise InvalidEvent({field: [said[:1].lower() + said[1:]]}) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:

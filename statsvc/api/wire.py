@@ -120,6 +120,6 @@ def _wrong_fields(body: bytes) -> dict[str, list[str]]:
                 said = str(exc).partition(" - at")[0].replace(" | null", "")
                 wrong.setdefault(_LONG_NAMES.get(key, key), []).append(said[:1].lower() + said[1:])
     for short, long in (("n", "name"), ("u", "url")):
-        if all(fields.get(key, b'""') in (b"null", b'""') for key in (short, long)):
+        if all(bytes(fields.get(key, b'""')) in (b"null", b'""') for key in (short, long)):
             wrong.setdefault(long, []).append("is required")
     return wrong
