@@ -52,7 +52,7 @@ class Duplicates:
         dropped: dict[int, DropReason] = {}
         receipts: list[int] = []
         for place, hit in enumerate(hits):
-            if hit.receipt is not None and hit.name != ENGAGEMENT:
+            if hit.receipt is not None:
                 known = self._receipts if self._receipts is not None else await self._read()
                 if hit.receipt in known:
                     dropped[place] = DropReason.DUPLICATE

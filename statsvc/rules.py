@@ -9,6 +9,7 @@ from statsvc.bots import is_bot
 from statsvc.calendar import LocalHour
 from statsvc.errors import InvalidEvent
 from statsvc.model import DropReason, Event, Hit, Identity, Moment, Page, Sender, Site
+from statsvc.tally import ENGAGEMENT
 
 LONGEST_URL_BYTES = 2000
 LONGEST_PATH = 500
@@ -28,7 +29,8 @@ def judge(  # every circumstance is an argument, so that a case can be told in o
     if sender.sign is DropReason.PREFETCH:
         return sender.sign
     dropped = _told_by(event, page, sender)
-    receipt = receipt_of(site, event) if event.id else None
+    # Of engagement there is nothing to count twice, and a page's has the id of its view.
+    receipt = receipt_of(site, event) if event.id and event.name != ENGAGEMENT else None
     return Hit(site, identity, dropped is not None, event.name, page.path, hour, at, dropped, receipt)
 
 

@@ -99,14 +99,15 @@ class SitesRoutes:
 
     async def show(self, request: web.Request) -> web.Response:
         """A site with its settings, counts, baselines and tokens."""
-        return _json(await self._whole(await self._site(request)))
+        _, site = await self._site(request)
+        return _json(await self._whole(site))
 
     async def change(self, request: web.Request) -> web.Response:
         """Change the settings that the body names."""
-        site = await self._site(request)
+        token, site = await self._site(request)
         body = await _body(request, _Settings)
         if body.aliases is not msgspec.UNSET:
-            self._for_all(await self._admin(request))  # a host that one site takes is lost to the others
+            self._for_all(token)  # a host that one site takes is lost to the others
         site = await self._administration.change(site.domain, _given(body))
         await self._changed()
         return _json(await self._whole(site))
@@ -114,18 +115,18 @@ class SitesRoutes:
     async def remove(self, request: web.Request) -> web.Response:
         """No longer count for a site or show it; its counts are kept."""
         self._for_all(await self._admin(request))
-        site = await self._site(request)
+        _, site = await self._site(request)
         await self._administration.remove(site.domain, self._now_ms())
         await self._changed()
         return web.Response(status=204)
 
     async def set_baseline(self, request: web.Request) -> web.Response:
         """From now on the totals begin from these numbers. The reason is kept, with the token's number."""
-        site = await self._site(request)
+        token, site = await self._site(request)
         body = await _body(request, _NewBaseline)
         if body.visits is None and body.pageviews is None:
             raise InvalidEvent({"visits": ["is required, or pageviews, or both"]})
-        reason = await self._signed(request, body.reason)
+        reason = _signed(body.reason, token)
         await self._administration.set_baseline(
             site.domain, body.visits, body.pageviews, reason, self._now_ms()
         )
@@ -134,16 +135,16 @@ class SitesRoutes:
 
     async def undo_baseline(self, request: web.Request) -> web.Response:
         """The baseline before the one that holds now holds again."""
-        site = await self._site(request)
+        token, site = await self._site(request)
         body = await _body(request, _Undo)
-        reason = await self._signed(request, body.reason)
+        reason = _signed(body.reason, token)
         await self._administration.undo_baseline(site.domain, reason, self._now_ms())
         await self._changed()
         return _json(await self._whole(site))
 
     async def make_token(self, request: web.Request) -> web.Response:
         """A token for the site; this answer is the only one that has it."""
-        site = await self._site(request)
+        _, site = await self._site(request)
         body = await _body(request, _NewToken)
         note = _parsed("note", _one_line, body.note)
         made = await self._administration.make_token(site, body.scope, note, self._now_ms())
@@ -151,7 +152,7 @@ class SitesRoutes:
 
     async def revoke_token(self, request: web.Request) -> web.Response:
         """From now on the token opens nothing."""
-        site = await self._site(request)
+        _, site = await self._site(request)
         number = int(request.match_info["token"])
         await self._administration.revoke_token(site, number, self._now_ms())
         return web.Response(status=204)
@@ -175,8 +176,8 @@ class SitesRoutes:
         if token.site_id is not None:
             raise web.HTTPForbidden(text="this token is for one site: one for the whole service is wanted")
 
-    async def _site(self, request: web.Request) -> Site:
-        """The site of the address, which the caller's token must be for.
+    async def _site(self, request: web.Request) -> tuple[Token, Site]:
+        """The caller's token, and the site of the address, which it must be for.
 
         Who has a token for one site isn't told which others there are.
         """
@@ -184,12 +185,8 @@ class SitesRoutes:
         with suppress(NoSuchSite) if token.site_id is not None else nullcontext():
             site = await self._administration.site(request.match_info["domain"].lower())
             if token.opens(site):
-                return site
+                return token, site
         raise web.HTTPForbidden(text="this token is for another site")
-
-    async def _signed(self, request: web.Request, reason: str) -> str:
-        token = await self._admin(request)
-        return f"{_parsed('reason', _one_line, reason)} (token {token.id})"
 
     async def _whole(self, site: Site) -> dict[str, Any]:
         counts = await self._administration.counts(site)
@@ -237,6 +234,10 @@ def _parsed(field: str, parse: Callable[[str], str], text: str) -> str:
         return parse(text)
     except ValueError as exc:
         raise InvalidEvent({field: [f"{exc}, got {text[:200]!r}"]}) from None
+
+
+def _signed(reason: str, token: Token) -> str:
+    return f"{_parsed('reason', _one_line, reason)} (token {token.id})"
 
 
 def _one_line(text: str) -> str:
