@@ -162,18 +162,14 @@ class Load:
             totals: dict[str, Any] = orjson.loads(await response.read())
             return totals
 
-    async def until_all_wait(self, operations: str) -> None:
-        """Until all that was sent has reached the service and waits there, behind a commit that is held up.
-
-        How many the held commit took with it isn't known: so until no more of them arrive.
-        """
-        metrics: list[str] = []
-        async with asyncio.timeout(10):
-            while len(metrics) < 20 or metrics[-20:] != metrics[-1:] * 20 or metrics[-1] == "0.0":
+    async def until_waiting(self, operations: str, requests: int) -> None:
+        """Until so many requests are under way in the service, as behind a commit that is held up."""
+        async with asyncio.timeout(20):
+            while True:
                 async with self._session.get(f"http://{operations}/metrics") as response:
-                    metrics.append(
-                        (await response.text()).partition("\nstatsvc_pending_events ")[2].split()[0]
-                    )
+                    metrics = await response.text()
+                if f"\nstatsvc_requests_in_flight {requests}.0\n" in metrics:
+                    return
 
     async def run(
         self,

@@ -53,7 +53,7 @@ async def test_a_short_lock_is_waited_out(store: Path) -> None:
                 with locked(store):
                     for visitor in PEOPLE:
                         tasks.create_task(load.send(SITE, visitor))
-                    await load.until_all_wait(service.operations)
+                    await load.until_waiting(service.operations, len(PEOPLE))
             assert len(ledger.acknowledged()) == len(ledger.sent)
             assert (await load.totals(SITE))["pageviews"]["total"] == len(ledger.sent)
             await check_numbers(load, ledger, store)

@@ -74,7 +74,7 @@ async def test_a_stop_answers_every_request_under_way(store: Path) -> None:
                 with no_commit_ends(store):
                     for visitor in PEOPLE:
                         tasks.create_task(load.send(SITE, visitor))
-                    await load.until_all_wait(service.operations)
+                    await load.until_waiting(service.operations, len(PEOPLE))
                     service.process.terminate()
                     await until(lambda: _logged(service, "stopping"))
                     await _until_nobody_listens(service)
