@@ -135,11 +135,13 @@ def test_every_dependency_has_its_reason_and_a_pinned_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
     pinned = (ROOT / "constraints.txt").read_text().lower().replace("_", "-")
-    for requirement in project["dependencies"]:
+    extras = project["optional-dependencies"]
+    for requirement in [*project["dependencies"], *extras["fleet"]]:
         name = re.match(r"[\w-]+", requirement)[0]  # type: ignore[index]
-        assert f"| {name} |" in contributing
+        assert re.search(rf"^\| {name} (\(`\[fleet\]`\) )?\|", contributing, re.MULTILINE)
         assert f"{name}==" in pinned
-    for requirement in project["optional-dependencies"]["dev"]:
+    assert extras["dev"][0] == "statsvc[fleet]"
+    for requirement in extras["dev"][1:]:
         name = re.match(r"[\w-]+", requirement)[0]  # type: ignore[index]
         assert name in contributing
         assert f"{name}==" in pinned
