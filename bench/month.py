@@ -79,4 +79,4 @@ async def _tidy(core: Inside, at_ms: int) -> None:
 
 async def _bytes(core: Inside) -> int:
     space = await core.store.space()
-    return space.data_bytes + space.log_bytes
+    return space.data_bytes + (space.log_bytes or 0)

@@ -41,7 +41,11 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Store(Protocol):
-    """Keeps counts for ever. One writer; every method raises StoreError where it can't do its work."""
+    """Keeps counts for ever. Every method raises StoreError where it can't do its work.
+
+    A store object has one writer. How many processes may have one on the same counts is the backend's: SQLite
+    lets one serve, PostgreSQL any number.
+    """
 
     async def commit(self, batch: Batch) -> None:
         """Make the whole batch durable, or nothing of it.
@@ -109,13 +113,21 @@ class Store(Protocol):
     async def version(self) -> int:
         """Another number when another process has changed sites or baselines; not for one's own commits."""
 
+    async def changed(self) -> set[int]:
+        """Ids of the sites whose counts others have changed since this was last asked, each change told once.
+
+        Others are those who commit through another store object, in whichever process. What is read after
+        this has what it tells of, and may have more, of which it then tells the next time. Empty when first
+        asked, and always where nobody else can commit.
+        """
+
 
 class Space(NamedTuple):
     data_bytes: int
-    log_bytes: int
-    """What the write-ahead log takes beside the data."""
-    free_bytes: int
-    """What is left on the disk."""
+    log_bytes: int | None
+    """What the write-ahead log takes beside the data; None where only the server's own machine knows."""
+    free_bytes: int | None
+    """What is left on the disk; None as above."""
 
 
 class Registry(Protocol):

@@ -16,6 +16,7 @@ from statsvc.service import running
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
 from tests.browser import Portal, chromium
 from tests.facts import NOON_MS, FakeClock
+from tests.postgres import stopped_at_the_end
 from tests.process import CHROME
 
 settings.register_profile(
@@ -34,6 +35,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {item.nodeid}: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers() -> Iterator[None]:
+    """Servers that tests share are started by who needs them first."""
+    with stopped_at_the_end():
+        yield
 
 
 @pytest.fixture

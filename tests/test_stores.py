@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from statsvc.errors import SiteError
 from statsvc.model import DayCounts, PageTotals, Peak, Scope, Site
 from statsvc.ports import Batch, Registry, Store
+from statsvc.stores.postgres import PostgresDatabase, PostgresRegistry, PostgresStore
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
 from statsvc.tally import Tally
 from tests.facts import NOON_MS
+from tests.postgres import database_of
 
 TODAY = "2026-11-23"
 DAY_MS = 24 * 3600 * 1000
@@ -40,8 +42,17 @@ async def sqlite(folder: Path) -> AsyncIterator[Opened]:
         await database.close()
 
 
+@asynccontextmanager
+async def postgres(folder: Path) -> AsyncIterator[Opened]:
+    database = await PostgresDatabase.open(database_of(folder))
+    try:
+        yield Opened(PostgresStore(database), PostgresRegistry(database))
+    finally:
+        await database.close()
+
+
 Opener = Callable[[Path], AbstractAsyncContextManager[Opened]]
-BACKENDS: list[Opener] = [sqlite]
+BACKENDS: list[Opener] = [sqlite, postgres]
 
 
 @pytest.fixture(params=BACKENDS, ids=lambda opener: opener.__name__)

@@ -1,9 +1,11 @@
 """How the service stands: read when it is asked."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from statsvc import __version__
 from statsvc.ports import Space
@@ -31,11 +33,8 @@ class StateMetrics:
     def __init__(self, registry: CollectorRegistry, read: Mapping[str, Callable[[], int]]) -> None:
         for name, text in self._HELPS.items():
             Gauge(f"statsvc_{name}", text, registry=registry).set_function(read[name])
-        self._data = Gauge("statsvc_store_bytes", "Size of the stored data.", registry=registry)
-        self._log = Gauge(
-            "statsvc_store_log_bytes", "Size of the store's write-ahead log.", registry=registry
-        )
-        self._free = Gauge("statsvc_store_free_bytes", "Room left on the store's disk.", registry=registry)
+        self._space = _SpaceCollector()
+        registry.register(self._space)
         self._lag = Histogram(
             "statsvc_event_loop_lag_seconds",
             "How much later than asked for the event loop came round; looked at four times a second.",
@@ -45,9 +44,7 @@ class StateMetrics:
         Info("statsvc_build", "The running program.", registry=registry).info({"version": __version__})
 
     def update(self, space: Space) -> None:
-        self._data.set(space.data_bytes)
-        self._log.set(space.log_bytes)
-        self._free.set(space.free_bytes)
+        self._space.space = space
 
     async def watch_lag(self) -> None:
         """Until it is cancelled."""
@@ -56,3 +53,21 @@ class StateMetrics:
             due = loop.time() + LAG_EVERY_SECONDS
             await asyncio.sleep(LAG_EVERY_SECONDS)
             self._lag.observe(max(0.0, loop.time() - due))
+
+
+class _SpaceCollector(Collector):
+    """Gauges of the store's room, without those that it can't know."""
+
+    _HELPS = (
+        ("statsvc_store_bytes", "Size of the stored data."),
+        ("statsvc_store_log_bytes", "Size of the store's write-ahead log."),
+        ("statsvc_store_free_bytes", "Room left on the store's disk."),
+    )
+
+    def __init__(self) -> None:
+        self.space = Space(0, None, None)
+
+    def collect(self) -> Iterable[Metric]:
+        for (name, text), value in zip(self._HELPS, self.space, strict=True):
+            if value is not None:
+                yield GaugeMetricFamily(name, text, value)

@@ -3,18 +3,20 @@
 from collections.abc import Mapping
 from hmac import compare_digest
 
-import msgspec
-import orjson
-
 from statsvc.errors import NoSuchToken, SiteError, SiteTaken
 from statsvc.model import Baseline, PageTotals, Scope, Site, Token
-from statsvc.stores.sqlite.database import Database, Row
-
-_SETTINGS = "time_zone, aliases, window_seconds, visit_gap_seconds, repeat_seconds, public"
-_GIVEN = ", ".join(f"excluded.{name}" for name in _SETTINGS.split(", "))
-_SITE = f"id, domain, {_SETTINGS}"
-_BASELINE = "id, visits, pageviews, reason, made_at_ms, undone_at_ms, undone_reason"
-_TOKEN = "id, site, scope, note, made_at_ms, revoked_at_ms"
+from statsvc.stores.rows import (
+    BASELINE,
+    GIVEN,
+    SETTINGS,
+    SITE,
+    TOKEN,
+    baseline_of,
+    settings_of,
+    site_of,
+    token_of,
+)
+from statsvc.stores.sqlite.database import Database
 
 
 class SqliteRegistry:
@@ -23,34 +25,34 @@ class SqliteRegistry:
 
     async def sites(self) -> list[Site]:
         rows = await self._database.read(
-            f"SELECT {_SITE} FROM sites WHERE removed_at_ms IS NULL ORDER BY domain"
+            f"SELECT {SITE} FROM sites WHERE removed_at_ms IS NULL ORDER BY domain"
         )
         with self._database.decoding():
-            return [_site(row) for row in rows]
+            return [site_of(row) for row in rows]
 
     async def removed(self, domain: str) -> Site | None:
         rows = await self._database.read(
-            f"SELECT {_SITE} FROM sites WHERE domain = ? AND removed_at_ms IS NOT NULL", (domain,)
+            f"SELECT {SITE} FROM sites WHERE domain = ? AND removed_at_ms IS NOT NULL", (domain,)
         )
         with self._database.decoding():
-            return _site(rows[0]) if rows else None
+            return site_of(rows[0]) if rows else None
 
     async def add(self, site: Site, at_ms: int, *, again: bool = False) -> Site:
         rows = await self._database.write(
-            f"INSERT INTO sites (domain, {_SETTINGS}, added_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-            f" ON CONFLICT (domain) DO UPDATE SET removed_at_ms = NULL, ({_SETTINGS}) = ({_GIVEN})"
+            f"INSERT INTO sites (domain, {SETTINGS}, added_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            f" ON CONFLICT (domain) DO UPDATE SET removed_at_ms = NULL, ({SETTINGS}) = ({GIVEN})"
             " WHERE removed_at_ms IS NOT NULL AND ?"
-            f" RETURNING {_SITE}",
-            (site.domain, *_settings(site), at_ms, again),
+            f" RETURNING {SITE}",
+            (site.domain, *settings_of(site), at_ms, again),
         )
         if not rows:
             raise SiteTaken(f"{site.domain} is registered already, or was and has been removed")
-        return _site(rows[0])
+        return site_of(rows[0])
 
     async def change(self, site: Site) -> None:
         await self._database.write(
-            f"UPDATE sites SET ({_SETTINGS}) = (?, ?, ?, ?, ?, ?) WHERE id = ?",
-            (*_settings(site), site.id),
+            f"UPDATE sites SET ({SETTINGS}) = (?, ?, ?, ?, ?, ?) WHERE id = ?",
+            (*settings_of(site), site.id),
         )
 
     async def remove(self, site: Site, at_ms: int) -> None:
@@ -58,9 +60,9 @@ class SqliteRegistry:
 
     async def baselines(self, site_id: int) -> list[Baseline]:
         rows = await self._database.read(
-            f"SELECT {_BASELINE} FROM baselines WHERE site = ? ORDER BY id DESC", (site_id,)
+            f"SELECT {BASELINE} FROM baselines WHERE site = ? ORDER BY id DESC", (site_id,)
         )
-        return [_baseline(row) for row in rows]
+        return [baseline_of(row) for row in rows]
 
     async def set_baseline(self, site_id: int, visits: int, pageviews: int, reason: str, at_ms: int) -> None:
         await self._database.write(
@@ -72,12 +74,12 @@ class SqliteRegistry:
         rows = await self._database.write(
             "UPDATE baselines SET undone_at_ms = ?, undone_reason = ? WHERE id ="
             " (SELECT max(id) FROM baselines WHERE site = ? AND undone_at_ms IS NULL)"
-            f" RETURNING {_BASELINE}",
+            f" RETURNING {BASELINE}",
             (at_ms, reason, site_id),
         )
         if not rows:
             raise SiteError("there is no baseline to undo")
-        return _baseline(rows[0])
+        return baseline_of(rows[0])
 
     async def totals(self, site_id: int) -> Mapping[bool, PageTotals]:
         rows = await self._database.read(
@@ -91,16 +93,16 @@ class SqliteRegistry:
     ) -> Token:
         rows = await self._database.write(
             "INSERT INTO tokens (site, scope, digest, note, made_at_ms) VALUES (?, ?, ?, ?, ?)"
-            f" RETURNING {_TOKEN}",
+            f" RETURNING {TOKEN}",
             (site_id, scope, digest, note, at_ms),
         )
-        return _token(rows[0])
+        return token_of(rows[0])
 
     async def tokens(self, site_id: int | None) -> list[Token]:
         rows = await self._database.read(
-            f"SELECT {_TOKEN} FROM tokens WHERE site IS ? ORDER BY id", (site_id,)
+            f"SELECT {TOKEN} FROM tokens WHERE site IS ? ORDER BY id", (site_id,)
         )
-        return [_token(row) for row in rows]
+        return [token_of(row) for row in rows]
 
     async def revoke_token(self, token_id: int, at_ms: int) -> None:
         rows = await self._database.write(
@@ -113,30 +115,7 @@ class SqliteRegistry:
     async def token(self, digest: bytes) -> Token | None:
         # An index is no comparison in constant time: it finds by a part, too short to guess the rest from.
         rows = await self._database.read(
-            f"SELECT digest, {_TOKEN} FROM tokens WHERE substr(digest, 1, 4) = ? AND revoked_at_ms IS NULL",
+            f"SELECT digest, {TOKEN} FROM tokens WHERE substr(digest, 1, 4) = ? AND revoked_at_ms IS NULL",
             (digest[:4],),
         )
-        return next((_token(row[1:]) for row in rows if compare_digest(row[0], digest)), None)
-
-
-def _settings(site: Site) -> tuple[str, str, int, int, int, bool]:
-    """In the order of _SETTINGS."""
-    aliases = orjson.dumps(site.aliases).decode()
-    spans = (site.window_seconds, site.visit_gap_seconds, site.repeat_seconds)
-    return site.time_zone, aliases, *spans, site.public
-
-
-def _site(row: Row) -> Site:
-    columns = _SITE.split(", ")
-    return msgspec.convert(
-        {**dict(zip(columns, row, strict=True)), "aliases": orjson.loads(row[3])}, Site, strict=False
-    )
-
-
-def _baseline(row: Row) -> Baseline:
-    return Baseline(**dict(zip(_BASELINE.split(", "), row, strict=True)))
-
-
-def _token(row: Row) -> Token:
-    names = ("id", "site_id", "scope", "note", "made_at_ms", "revoked_at_ms")
-    return msgspec.convert(dict(zip(names, row, strict=True)), Token)
+        return next((token_of(row[1:]) for row in rows if compare_digest(row[0], digest)), None)

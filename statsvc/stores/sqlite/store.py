@@ -8,6 +8,7 @@ import orjson
 
 from statsvc.model import DayCounts, History, PageTotals, Peak
 from statsvc.ports import Batch, Space
+from statsvc.stores.batch_json import as_json
 from statsvc.stores.sqlite.database import Database
 
 FORGET_ROWS = 5000
@@ -43,7 +44,7 @@ class SqliteStore:
         try:
             await self._database.write(
                 "INSERT INTO commits (id, at_ms, open_visits, tally) VALUES (?, ?, ?, ?)",
-                (batch.id, batch.at_ms, batch.open_visits, _as_json(batch)),
+                (batch.id, batch.at_ms, batch.open_visits, as_json(batch)),
             )
         except sqlite3.IntegrityError as exc:
             if "batches.id" not in str(exc):
@@ -199,17 +200,5 @@ class SqliteStore:
         ((version,),) = await self._database.write("PRAGMA data_version")
         return int(version)
 
-
-def _as_json(batch: Batch) -> str:
-    tally = batch.tally
-    return orjson.dumps(
-        {
-            "hours": [[*key, *counts] for key, counts in tally.hours.items()],
-            "days": [[*key, *counts] for key, counts in tally.days.items()],
-            "pages": [[*key, *counts] for key, counts in tally.pages.items()],
-            "names": [[*key, events] for key, events in tally.names.items()],
-            "newcomers": [[*key, visitors] for key, visitors in tally.newcomers.items()],
-            "peaks": [[*key, *peak] for key, peak in tally.peaks.items()],
-            "receipts": batch.receipts,
-        }
-    ).decode()
+    async def changed(self) -> set[int]:
+        return set()  # one server per file

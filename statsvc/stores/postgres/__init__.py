@@ -1,0 +1,7 @@
+"""PostgreSQL: one store for many nodes. Needs the extra `[fleet]`."""
+
+from statsvc.stores.postgres.database import PostgresDatabase
+from statsvc.stores.postgres.registry import PostgresRegistry
+from statsvc.stores.postgres.store import PostgresStore
+
+__all__ = ["PostgresDatabase", "PostgresRegistry", "PostgresStore"]

@@ -1,0 +1,205 @@
+"""Counts in PostgreSQL. Implements `ports.Store`, for as many nodes as there are."""
+
+import secrets as randomness
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+import orjson
+
+from statsvc.errors import StoreError
+from statsvc.model import DayCounts, History, PageTotals, Peak
+from statsvc.ports import Batch, Space
+from statsvc.stores.batch_json import as_json
+from statsvc.stores.postgres.database import PostgresDatabase
+
+FORGET_ROWS = 5000
+"""Rows destroyed in one statement, so that none takes long."""
+FOLD_PAGES = 200
+"""Pages folded in one transaction: commits on them wait for it."""
+
+_HISTORIES = """
+    SELECT wanted.site, totals.visits, totals.pageviews, baseline.visits, baseline.pageviews,
+           peak.visitors, peak.at_ms, peak_today.visitors, peak_today.at_ms,
+           (SELECT json_agg(json_build_array(day, visits, pageviews, visitors)) FROM days
+            WHERE site = wanted.site AND bot = 0 AND day >= wanted.first_day)
+    FROM unnest($1::bigint[], $2::text[], $3::text[]) AS wanted (site, first_day, today)
+    LEFT JOIN totals ON totals.site = wanted.site AND totals.bot = 0
+    LEFT JOIN LATERAL (SELECT visits, pageviews FROM baselines WHERE site = wanted.site
+                       AND undone_at_ms IS NULL ORDER BY id DESC LIMIT 1) AS baseline ON true
+    LEFT JOIN LATERAL (SELECT visitors, at_ms FROM peaks WHERE site = wanted.site
+                       ORDER BY visitors DESC, at_ms LIMIT 1) AS peak ON true
+    LEFT JOIN peaks AS peak_today ON peak_today.site = wanted.site AND peak_today.day = wanted.today
+"""
+
+# What became visible since the last look: transactions are numbered when they begin and are seen when they
+# end, so not those after a number, but those that the last look's snapshot did not show. After a failover to
+# a server that had not got the last commits their numbers are given again: another timeline, and all is new.
+_LOOK = "SELECT pg_current_snapshot()::text, left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+_CHANGED = """
+    WITH unseen AS (
+      SELECT unnest(sites) AS site FROM batches
+      WHERE xid >= pg_snapshot_xmin($1::text::pg_snapshot) AND node <> $2
+        AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)
+      UNION SELECT site FROM folds WHERE NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)
+    )
+    SELECT pg_current_snapshot()::text, left(pg_walfile_name(pg_current_wal_lsn()), 8),
+           ARRAY(SELECT site FROM unseen), ARRAY(SELECT id FROM sites)
+"""
+
+
+class PostgresStore:
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+        self._node = randomness.randbits(63)
+        self._seen: tuple[str, str] | None = None
+        """The snapshot of the last look for changes, and its timeline."""
+        # A process that ended between destroying secrets and writing their table anew left them in it.
+        self._secrets_in_table = True
+
+    async def commit(self, batch: Batch) -> None:
+        tally = batch.tally
+        sites = {key[0] for key in chain[tuple[Any, ...]](tally.days, tally.pages, tally.peaks)}
+        await self._database.fetch(
+            "SELECT commit_batch($1, $2, $3, $4, $5, $6)",
+            batch.id,
+            batch.at_ms,
+            batch.open_visits,
+            self._node,
+            list(sites),
+            as_json(batch),
+        )
+
+    async def changed(self) -> set[int]:
+        if self._seen is None:
+            ((snapshot, timeline),) = await self._database.fetch(_LOOK)
+            self._seen = (snapshot, timeline)
+            return set()
+        before, timeline_before = self._seen
+        ((snapshot, timeline, unseen, all_sites),) = await self._database.fetch(_CHANGED, before, self._node)
+        self._seen = (snapshot, timeline)
+        return set(unseen if timeline == timeline_before else all_sites)
+
+    async def secret(self, site_id: int, day: str, new: bytes | None) -> bytes | None:
+        if new is None:
+            rows = await self._database.fetch(
+                "SELECT secret FROM secrets WHERE site = $1 AND day = $2", site_id, day
+            )
+        else:
+            # The update changes nothing; it is what makes the row of whoever came first be returned.
+            rows = await self._database.fetch(
+                "INSERT INTO secrets AS had VALUES ($1, $2, $3)"
+                " ON CONFLICT (site, day) DO UPDATE SET secret = had.secret RETURNING secret",
+                site_id,
+                day,
+                new,
+            )
+        return rows[0][0] if rows else None
+
+    async def secrets(self) -> dict[tuple[int, str], bytes]:
+        rows = await self._database.fetch("SELECT site, day, secret FROM secrets")
+        return {(site, day): secret for site, day, secret in rows}
+
+    async def history(self, site_id: int, first_day: str, today: str) -> History:
+        rows = await self._database.fetch(_HISTORIES, [site_id], [first_day], [today])
+        _, visits, pageviews, base_visits, base_pageviews, *peaks, days = rows[0]
+        return History(
+            total=PageTotals(visits or 0, pageviews or 0),
+            baseline=PageTotals(base_visits or 0, base_pageviews or 0),
+            days={day: DayCounts(*counts) for day, *counts in orjson.loads(days or "[]")},
+            peak=None if peaks[0] is None else Peak(*peaks[:2]),
+            peak_today=None if peaks[2] is None else Peak(*peaks[2:]),
+        )
+
+    async def pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
+        rows = await self._database.fetch(
+            "SELECT site, path, visits, pageviews FROM pages"
+            " JOIN unnest($1::bigint[], $2::text[]) AS wanted (site, path) USING (site, path)",
+            [site for site, _ in keys],
+            [path for _, path in keys],
+        )
+        return {(site, path): PageTotals(visits, pageviews) for site, path, visits, pageviews in rows}
+
+    async def open_visits(self) -> list[bytes]:
+        rows = await self._database.fetch("SELECT open_visits FROM batches ORDER BY place")
+        return [open_visits for (open_visits,) in rows]
+
+    async def receipts(self) -> list[int]:
+        rows = await self._database.fetch("SELECT ids FROM receipts ORDER BY place")
+        return [receipt for (ids,) in rows for receipt in ids]
+
+    async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
+        rows = await self._database.fetch(
+            "SELECT visitors FROM newcomers WHERE site = $1 AND day = $2 AND bot = $3", site_id, day, int(bot)
+        )
+        return [visitor for (visitors,) in rows for visitor in visitors]
+
+    async def paths(self, site_id: int, day: str) -> set[str]:
+        rows = await self._database.fetch(
+            "SELECT path FROM page_days WHERE site = $1 AND day = $2", site_id, day
+        )
+        return {path for (path,) in rows}
+
+    async def names(self, site_id: int, day: str) -> set[str]:
+        rows = await self._database.fetch("SELECT name FROM names WHERE site = $1 AND day = $2", site_id, day)
+        return {name for (name,) in rows}
+
+    async def forget(self, batches_before_ms: int, receipts_before_ms: int, days_before: str) -> None:
+        # Every node does this: what another has taken in hand is passed over.
+        for table, before_ms in (("batches", batches_before_ms), ("receipts", receipts_before_ms)):
+            # They were appended in the order of time, but for how much clocks differ.
+            await self._delete(
+                f"DELETE FROM {table} WHERE place IN (SELECT place FROM (SELECT place, at_ms FROM {table}"
+                " ORDER BY place LIMIT $1 FOR UPDATE SKIP LOCKED) AS first WHERE at_ms < $2) RETURNING 1",
+                before_ms,
+            )
+        await self._delete(
+            "DELETE FROM newcomers WHERE (day, site, bot, batch) IN (SELECT day, site, bot, batch"
+            " FROM newcomers WHERE day < $2 LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING 1",
+            days_before,
+        )
+        gone = await self._database.fetch("DELETE FROM secrets WHERE day < $1 RETURNING 1", days_before)
+        self._secrets_in_table |= bool(gone)
+        if self._secrets_in_table:
+            # A deleted row stays in its table's file. A dump may be in the way of a new file; then the next
+            # call tries again, and who asks for a secret meanwhile doesn't wait behind this.
+            with suppress(StoreError):
+                await self._database.rewrite("secrets")
+                self._secrets_in_table = False
+
+    async def let_go_of_page_days(self, days_before: str) -> None:
+        # Said before it is done: `statsvc check` must not miss what is on its way out.
+        await self._database.fetch(
+            "INSERT INTO let_go AS had VALUES ('page_days', $1)"
+            " ON CONFLICT (what) DO UPDATE SET days_before = excluded.days_before"
+            " WHERE excluded.days_before > had.days_before",
+            days_before,
+        )
+        for (site_id,) in await self._database.fetch("SELECT id FROM sites"):
+            await self._delete(
+                "DELETE FROM page_days WHERE (site, day, path) IN (SELECT site, day, path FROM page_days"
+                " WHERE site = $3 AND day < $2 LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING 1",
+                days_before,
+                site_id,
+            )
+
+    async def fold_pages(self, site_id: int, keep: int, seen_before: str, into: str) -> list[str]:
+        rows = await self._database.fetch(
+            "SELECT fold_pages($1, $2, $3, $4, $5)", site_id, keep, seen_before, into, FOLD_PAGES
+        )
+        return [path for (path,) in rows]
+
+    async def _delete(self, sql: str, *parameters: int | str) -> None:
+        while await self._database.fetch(sql, FORGET_ROWS, *parameters):
+            pass
+
+    async def probe(self) -> None:
+        await self._database.fetch("UPDATE probe SET probes = probes + 1")
+
+    async def space(self) -> Space:
+        return await self._database.space()
+
+    async def version(self) -> int:
+        ((number,),) = await self._database.fetch("SELECT number FROM changes")
+        return int(number)
