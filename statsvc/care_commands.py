@@ -7,10 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from statsvc.config import STORE, add_options, load
+from statsvc.backends import audit, back_up
+from statsvc.config import STORE, StoreUrl, add_options, load
 from statsvc.progress import Progress
-from statsvc.stores.sqlite.audit import audit
-from statsvc.stores.sqlite.backup import back_up
 
 MOST_DIFFERENCES = 50
 """Shown; a file that has more is past reading them one by one."""
@@ -23,7 +22,8 @@ def add_to(commands: Any) -> None:
         help="copy the store to a new file, also while it is served",
         description="Copy the store to a new file, also while it is served. The file appears when the copy is"
         " whole, verified and durable. Secrets, visitors' ids and open visits are not in it: who comes back"
-        " after a restore is a new visitor of that day, and all counts are what they were.",
+        " after a restore is a new visitor of that day, and all counts are what they were. PostgreSQL"
+        " copies its databases itself: how is printed.",
     )
     backup.add_argument(
         "file", metavar="FILE", type=Path, help="the copy; a file that is there is not overwritten"
@@ -70,6 +70,6 @@ def _check(given: argparse.Namespace) -> int:
     return int(different > 0)
 
 
-def _store(given: argparse.Namespace) -> Path:
-    store: Path = load(vars(given), os.environ, (STORE,))["store"]
+def _store(given: argparse.Namespace) -> StoreUrl:
+    store: StoreUrl = load(vars(given), os.environ, (STORE,))["store"]
     return store

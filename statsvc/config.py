@@ -3,7 +3,7 @@
 import re
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -20,6 +20,7 @@ from statsvc.model import DEFAULT_TIME_ZONE
 from statsvc.rules import normal_host
 
 LONGEST_DAYS = 36_500
+_POSTGRESQL = ("postgresql", "postgres")
 
 
 class Address(NamedTuple):
@@ -31,10 +32,24 @@ class Address(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class PostgresUrl:
+    """A database of PostgreSQL. As a text it has no password."""
+
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return without_password(self.url)
+
+
+StoreUrl = Path | PostgresUrl
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     listen: Address
     ops_listen: Address
-    store: Path
+    store: StoreUrl
+    read_replica: PostgresUrl | None
     presence: str
     site: tuple[str, ...]
     time_zone: str
@@ -56,15 +71,45 @@ def parse_address(text: str) -> Address:
     return Address(host, int(match[3]))
 
 
-def parse_store(text: str) -> Path:
+def parse_store(text: str) -> StoreUrl:
+    """A file of SQLite, or a database of PostgreSQL."""
     parts = urlsplit(text)
+    if parts.scheme in _POSTGRESQL:
+        return parse_postgres(text)
     path = unquote(parts.path)
     if parts.scheme != "sqlite" or parts.netloc or not path.strip("/") or not path.isprintable():
-        raise ValueError("expected sqlite:///PATH, for example sqlite:///var/lib/statsvc/stats.db")
+        raise ValueError(
+            "expected sqlite:///PATH, for example sqlite:///var/lib/statsvc/stats.db,"
+            " or postgresql://USER@HOST/DATABASE"
+        )
     if parts.query or parts.fragment:
         raise ValueError("expected a path only; write ? as %3F and # as %23")
     # Four slashes, as database libraries write an absolute path, mean the same file.
     return Path(re.sub("^/+", "/", path))
+
+
+def parse_postgres(text: str) -> PostgresUrl:
+    """What PostgreSQL's own programs take, with a database."""
+    parts = urlsplit(text)
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    database = unquote(parts.path.removeprefix("/"))
+    if parts.scheme not in _POSTGRESQL or not re.fullmatch(r"[^/\x00-\x1f]+", database):
+        raise ValueError("expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    if parts.fragment:
+        raise ValueError("expected no #; write it as %23")
+    for host in filter(None, hosts):
+        match = re.fullmatch(r"(?:\[[0-9a-fA-F:.]+\]|[^\[\]:\s]+)(?::(\d{1,5}))?", host, re.ASCII)
+        if match is None or int(match[1] or 1) not in range(1, 65536):
+            raise ValueError(
+                "expected HOST or HOST:PORT, or several with commas between; write @ : / as %40 %3A %2F"
+            )
+    return PostgresUrl(text)
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    url = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", url)
+    return re.sub(r"([?&]password=)[^&#]*", r"\1***", url)
 
 
 def parse_presence(text: str) -> str:
@@ -162,12 +207,20 @@ STORE = Setting(
     "URL",
     parse_store,
     None,
-    "where counts are kept: sqlite:///PATH (default: stats.db in the user's data folder)",
+    "where counts are kept: sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+    " (default: stats.db in the user's data folder)",
 )
 SETTINGS = (
     Setting("listen", "H:P", parse_address, "0.0.0.0:8080", "where pages call; port 0 takes a free one"),
     Setting("ops-listen", "H:P", parse_address, "127.0.0.1:8081", "metrics and health; not for the internet"),
     STORE,
+    Setting(
+        "read-replica",
+        "URL",
+        parse_postgres,
+        None,
+        "a streaming replica of a PostgreSQL store: totals are read there as long as it is not behind",
+    ),
     Setting("presence", "URL", parse_presence, "memory:", "where it is known who is current"),
     Setting("site", "DOMAIN", parse_domain, None, "register this site at start if it is new", many=True),
     Setting(
@@ -231,7 +284,7 @@ def load(
             try:
                 parsed.append(setting.parse(text.strip()))
             except ValueError as exc:
-                problems.append(f"{source}: {exc}, got {text!r}")
+                problems.append(f"{source}: {exc}, got {without_password(text)!r}")
         values[setting.field] = tuple(parsed) if setting.many else next(iter(parsed), None)
     if problems:
         raise ConfigError(problems)
@@ -252,4 +305,7 @@ def _given(
 
 
 def load_settings(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
-    return Settings(**load(arguments, environment))
+    settings = Settings(**load(arguments, environment))
+    if settings.read_replica is not None and isinstance(settings.store, Path):
+        raise ConfigError(["--read-replica: expected with a --store of PostgreSQL only"])
+    return settings

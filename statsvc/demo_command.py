@@ -8,19 +8,18 @@ import signal
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 import orjson
 
+from statsvc.backends import opened_store
 from statsvc.clock import SystemClock
-from statsvc.config import STORE, add_options, load, parse_domain
+from statsvc.config import STORE, StoreUrl, add_options, load, parse_domain
 from statsvc.demo_day import DAY_SECONDS, Day, Planned, Spike, hour_at, plan
 from statsvc.errors import ConfigError, SiteError
 from statsvc.model import Site
 from statsvc.progress import Progress
-from statsvc.service import opened_registry
 
 SITES = ("hue.example", "danang.example", "thuvien.example")
 TIME_ZONE = "Asia/Ho_Chi_Minh"
@@ -159,7 +158,7 @@ class _Service:
             return f"no answer, {type(exc).__name__}", False
 
 
-async def _register(service: _Service, sites: Sequence[str], store: Path | None) -> None:
+async def _register(service: _Service, sites: Sequence[str], store: StoreUrl | None) -> None:
     """See that the sites are there: register those that are new where the store is known."""
     new = []
     for site in sites:
@@ -175,7 +174,7 @@ async def _register(service: _Service, sites: Sequence[str], store: Path | None)
         raise SiteError(
             f"{', '.join(new)}: not registered at {service.url}. Give its --store, or run:\n{orders}"
         )
-    async with opened_registry(store) as registry:
+    async with opened_store(store) as opened:
         for site in new:
             settings = Site(
                 id=0,
@@ -184,7 +183,7 @@ async def _register(service: _Service, sites: Sequence[str], store: Path | None)
                 window_seconds=WINDOW_SECONDS,
                 visit_gap_seconds=VISIT_GAP_SECONDS,
             )
-            await registry.add(settings, SystemClock().now().wall_ms)
+            await opened.registry.add(settings, SystemClock().now().wall_ms)
     end = time.monotonic() + REGISTERED_SECONDS
     for site in new:
         while True:
@@ -300,11 +299,11 @@ async def _either(stopped: asyncio.Event, seconds: float) -> None:
         pass
 
 
-def _store(given: argparse.Namespace) -> Path | None:
+def _store(given: argparse.Namespace) -> StoreUrl | None:
     """The service's store where it was named; a store in the default place may be another's."""
     if given.store is None and not os.environ.get(STORE.variable):
         return None
-    store: Path = load(vars(given), os.environ, (STORE,))["store"]
+    store: StoreUrl = load(vars(given), os.environ, (STORE,))["store"]
     return store
 
 

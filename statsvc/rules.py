@@ -85,5 +85,10 @@ def normal_host(host: str) -> str:
 
 def normal_path(path: str) -> str:
     """One page, one path: percent-decoded, no slash at the end, no control characters, not too long."""
-    decoded = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", unquote(path, errors="replace"))
+    decoded = without_controls(unquote(path, errors="replace"))
     return decoded[:LONGEST_PATH].rstrip("/") or "/"
+
+
+def without_controls(text: str) -> str:
+    """Text that every store, log and page can have: control characters are replaced."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)

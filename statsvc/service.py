@@ -6,7 +6,6 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
 from typing import NamedTuple
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
@@ -16,6 +15,7 @@ from statsvc.api.connection import MOST_UNANSWERED_BYTES, REQUESTS_AT_ONCE, Door
 from statsvc.api.http import COMMON_HEADERS, OPERATIONS_HEADERS
 from statsvc.api.listener import Listener
 from statsvc.api.routes import STREAMS, Parts, operations_app, public_app
+from statsvc.backends import opened_store
 from statsvc.board import Board
 from statsvc.clock import SystemClock
 from statsvc.collector import Collector
@@ -35,7 +35,6 @@ from statsvc.model import Site
 from statsvc.ports import Clock, Registry
 from statsvc.presence.memory import MemoryPresence
 from statsvc.sites import Sites
-from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
 
 OPEN_FILES = 65_536
 MOST_CONNECTIONS = 16_384
@@ -56,9 +55,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     announce = Announcer(observers)
     stopping = asyncio.Event()
     async with AsyncExitStack() as stack:
-        database = await Database.open(settings.store, serving=True)
-        stack.push_async_callback(database.close)
-        store, registry = SqliteStore(database), SqliteRegistry(database)
+        store, registry, _ = await stack.enter_async_context(
+            opened_store(settings.store, serving=True, read_replica=settings.read_replica)
+        )
         await _register(settings, registry, clock)
         sites, keyring, presence = Sites(registry), Keyring(store), MemoryPresence(store)
         board = Board(store, presence)
@@ -192,13 +191,3 @@ async def _register(settings: Settings, registry: Registry, clock: Clock) -> Non
             site = Site(id=0, domain=domain, time_zone=settings.time_zone)
             with suppress(SiteError):
                 sites.append(await registry.add(site, clock.now().wall_ms))
-
-
-@asynccontextmanager
-async def opened_registry(store: Path, *, create: bool = False) -> AsyncIterator[Registry]:
-    """The sites, for a command; beside a running service or without one. Raises StoreError."""
-    database = await Database.open(store, serving=False, create=create)
-    try:
-        yield SqliteRegistry(database)
-    finally:
-        await database.close()

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from statsvc.administration import LARGEST_BASELINE, LONGEST_SPAN_SECONDS, SETTINGS, Administration
+from statsvc.backends import opened_store
 from statsvc.calendar import timestamp
 from statsvc.clock import SystemClock
 from statsvc.config import STORE, add_options, load, parse_domain, parse_time_zone
 from statsvc.errors import SiteError
 from statsvc.model import DEFAULT_TIME_ZONE, Scope, Site, Token
-from statsvc.service import opened_registry
 
 Command = Callable[[argparse.Namespace, Administration, int], Awaitable[None]]
 T = TypeVar("T")
@@ -149,8 +149,8 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 
 async def _run(command: Command, given: argparse.Namespace) -> None:
     store = load(vars(given), os.environ, (STORE,))["store"]
-    async with opened_registry(store, create=command is _add) as registry:
-        await command(given, Administration(registry), SystemClock().now().wall_ms)
+    async with opened_store(store, create=command is _add) as opened:
+        await command(given, Administration(opened.registry), SystemClock().now().wall_ms)
 
 
 async def _add(given: argparse.Namespace, administration: Administration, now_ms: int) -> None:

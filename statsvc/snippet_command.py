@@ -12,11 +12,11 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from statsvc import __version__
+from statsvc.backends import opened_store
 from statsvc.config import STORE, add_options, load, parse_domain
 from statsvc.errors import SiteError
 from statsvc.languages import FALLBACK, TAG, TITLE, language
 from statsvc.model import Site
-from statsvc.service import opened_registry
 
 EXAMPLE_URL = "https://stats.example"
 TEXT = """\
@@ -63,8 +63,8 @@ def add_to(commands: Any) -> None:
 
 async def _snippet(given: argparse.Namespace) -> None:
     store = load(vars(given), os.environ, (STORE,))["store"]
-    async with opened_registry(store) as registry:
-        sites = await registry.sites()
+    async with opened_store(store) as opened:
+        sites = await opened.registry.sites()
     site = next((site for site in sites if given.domain in {site.domain, *site.aliases}), None)
     if site is None:
         there = ", ".join(site.domain for site in sites) or "none"

@@ -58,7 +58,7 @@ def fold(hits: Sequence[Hit], touches: Iterable[Touch], peaks: dict[tuple[int, s
 def _add(counts: dict[Any, list[int]], key: HourKey | DayKey, first: int, second: int, third: int) -> None:
     row = counts.get(key)
     if row is None:
-        counts[key] = [first, second, third]
+        counts[key] = [int(first), int(second), int(third)]  # a bool is none to who reads it as JSON
     else:
         row[0] += first
         row[1] += second

@@ -24,11 +24,11 @@ PROGRAM = (sys.executable, "-m", "statsvc")
 
 
 class Service:
-    """Starts on free ports; `public` and `operations` are HOST:PORT. A context manager."""
+    """Starts on free ports, over a file or a store's URL; `public` and `operations` are HOST:PORT. A context manager."""
 
     def __init__(
         self,
-        store: Path,
+        store: Path | str,
         *options: str,
         env: dict[str, str] | None = None,
         program: Sequence[str] = PROGRAM,
@@ -38,7 +38,7 @@ class Service:
         self.lines: list[dict[str, Any]] = []
         self.public = self.operations = ""
         arguments = ("--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", *options)
-        command = [*program, "serve", "--store", f"sqlite://{store}", *arguments]
+        command = [*program, "serve", "--store", store_url(store), *arguments]
         self.process = subprocess.Popen(
             command,
             stderr=subprocess.PIPE,
@@ -103,17 +103,22 @@ class Service:
             self.kill()
 
 
-def command(store: Path, *arguments: str, status: int = 0) -> str:
+def store_url(store: Path | str) -> str:
+    """Of a file; a URL stays what it is."""
+    return store if isinstance(store, str) else f"sqlite://{store}"
+
+
+def command(store: Path | str, *arguments: str, status: int = 0) -> str:
     """Run another `statsvc` command on the store; what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "statsvc", *arguments, "--store", f"sqlite://{store}"],
+        [sys.executable, "-m", "statsvc", *arguments, "--store", store_url(store)],
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
     assert done.returncode == status, done.stderr or done.stdout
-    return done.stdout if status == 0 else done.stderr
+    return done.stdout if status == 0 else done.stderr or done.stdout
 
 
 class Answer(NamedTuple):

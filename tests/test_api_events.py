@@ -277,6 +277,13 @@ async def test_an_empty_short_name_gives_way_to_the_long_one(app):
     assert (await app.totals())["pageviews"]["total"] == 1
 
 
+async def test_control_characters_in_a_name_are_replaced(app, store):
+    """Every store can keep the name: PostgreSQL has no text with a zero in it, and one such event would be
+    the end of all in its batch."""
+    await app.event(**EVENT | {"n": "down\u0000load\n"})
+    assert await store.names(1, "2026-11-23") == {"down\ufffdload"}
+
+
 async def test_a_compressed_body_is_not_unpacked(app):
     """A bomb costs nothing: it is no JSON."""
     bomb = gzip.compress(b"a" * 10_000_000)

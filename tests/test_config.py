@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from statsvc.config import SETTINGS, Address, load_settings, parse_domain, parse_store
+from statsvc.config import SETTINGS, Address, PostgresUrl, load_settings, parse_domain, parse_store
 from statsvc.errors import ConfigError
 
 
@@ -13,7 +13,7 @@ def test_defaults_are_the_documented_ones():
     assert str(settings.listen) == "0.0.0.0:8080"
     assert str(settings.ops_listen) == "127.0.0.1:8081"
     assert (settings.site, settings.trusted_proxy, settings.presence) == ((), (), "memory:")
-    assert load_settings({}, {}).store.name == "stats.db"
+    assert str(load_settings({}, {}).store).endswith("/stats.db")
 
 
 def test_every_option_has_an_environment_variable_and_the_option_wins():
@@ -42,7 +42,7 @@ def test_bad_values_are_all_named_at_once():
         )
     assert raised.value.problems == (
         "--listen: expected HOST:PORT, for example 0.0.0.0:8080 or [::]:8080, got '8080'",
-        "--store: expected sqlite:///PATH, for example sqlite:///var/lib/statsvc/stats.db, got 'mysql://x'",
+        "--store: expected sqlite:///PATH, for example sqlite:///var/lib/statsvc/stats.db, or postgresql://USER@HOST/DATABASE, got 'mysql://x'",
         "--site: expected a domain such as hue.gov.vn, without scheme, port or path, got 'https://a.vn/'",
         "STATSVC_TIME_ZONE: expected a name of the time zone database, such as Asia/Ho_Chi_Minh or UTC, got 'Hanoi'",
         "STATSVC_TRUSTED_PROXY: expected a network such as 10.0.0.0/8, or an address, got 'everyone'",
@@ -63,12 +63,61 @@ def test_a_store_url_is_a_path(url, path):
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite://", "sqlite:///", "sqlite://host/x.db", "stats.db", "postgresql://x/y", ""]
+    "url", ["sqlite://", "sqlite:///", "sqlite://host/x.db", "stats.db", "mysql://x/y", ""]
 )
 def test_other_stores_are_refused(url):
     """What can't be a store is said."""
     with pytest.raises(ValueError, match="expected sqlite:///PATH"):
         parse_store(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://stats@db.example:5433/statsvc", "postgresql://stats@db.example:5433/statsvc"),
+        ("postgres://stats:p@ss:w%2Frd@db/statsvc", "postgres://stats:***@db/statsvc"),
+        (
+            "postgresql://a:1,[::1]:5432/s?target_session_attrs=any",
+            "postgresql://a:1,[::1]:5432/s?target_session_attrs=any",
+        ),
+        (
+            "postgresql:///statsvc?host=/run/postgresql&password=secret",
+            "postgresql:///statsvc?host=/run/postgresql&password=***",
+        ),
+    ],
+)
+def test_a_database_is_shown_without_its_password(url, shown):
+    """Whichever way the password is written into it; the driver gets it whole."""
+    assert parse_store(url) == PostgresUrl(url)
+    assert str(parse_store(url)) == shown
+    assert "secret" not in repr(parse_store(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://stats:secret@db", "expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
+        ("postgresql://stats:secret@db/", "expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
+        ("postgresql://stats:secret@db/a/b", "expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
+        ("postgresql://stats:secret@db:99999/a", "expected HOST or HOST:PORT"),
+        ("postgresql://stats:secret@db:port/a", "expected HOST or HOST:PORT"),
+        ("postgresql://stats:se#cret@db/a", "expected"),
+    ],
+)
+def test_what_is_no_database_is_refused_without_showing_the_password(url, said):
+    """What can't be a URL may have a password all the same."""
+    with pytest.raises(ConfigError, match=said) as raised:
+        load_settings({"store": url}, {})
+    assert "cret" not in str(raised.value)
+
+
+def test_a_replica_is_one_of_postgresql():
+    """A file has none."""
+    replica = {"STATSVC_READ_REPLICA": "postgresql://b/s"}
+    settings = load_settings({"store": "postgresql://a/s"}, replica)
+    assert settings.read_replica == PostgresUrl("postgresql://b/s")
+    with pytest.raises(ConfigError, match="--read-replica: expected with a --store of PostgreSQL"):
+        load_settings({"store": "sqlite:///s.db"}, replica)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ ROWS: dict[int, list[str]] = {
         "housekeeping",
     ],
     EDGE: ["stores", "presence", "api", "metrics", "log"],
-    5: ["service"],
+    5: ["backends", "service"],
     6: ["cli", "site_commands", "snippet_command", "care_commands", "demo_command", "progress", "__main__"],
 }
 ROW = {room: row for row, rooms in ROWS.items() for room in rooms}

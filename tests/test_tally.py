@@ -26,6 +26,7 @@ def _add(total: dict[str, Counter[Any]], tally: Tally) -> None:
     for field in ("hours", "days", "pages"):
         for key, counts in getattr(tally, field).items():
             for place, count in enumerate(counts):
+                assert type(count) is int  # a bool is no number in JSON
                 total.setdefault(field, Counter())[*key, place] += count
     total.setdefault("names", Counter()).update(tally.names)
     for key, visitors in tally.newcomers.items():

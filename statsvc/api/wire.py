@@ -11,6 +11,7 @@ import msgspec
 
 from statsvc.errors import InvalidEvent
 from statsvc.model import Event
+from statsvc.rules import without_controls
 from statsvc.tally import PAGEVIEW
 
 LONGEST_NAME = 120
@@ -83,7 +84,7 @@ def event_of_query(query: Mapping[str, str]) -> Event:
 def _event(
     name: str | float | None, url: str | None, domains: str | None, *, automated: bool, identity: str
 ) -> Event:
-    name = name.strip() if isinstance(name, str) else "" if name is None else str(int(name))
+    name = without_controls(name.strip()) if isinstance(name, str) else "" if name is None else str(int(name))
     if not name or not url:
         required = ["is required"]
         raise InvalidEvent(({} if name else {"name": required}) | ({} if url else {"url": required}))

@@ -54,25 +54,28 @@ class PostgresDatabase:
         Raises StoreError with a sentence that names the server and the database, never the password.
         """
         database = cls(url)
-        with told(database.where):
-            # The pool would begin with these many; they come one by one.
-            database._pool = await asyncpg.create_pool(
-                url,
-                min_size=1,
-                max_size=MOST_CONNECTIONS,
-                timeout=CONNECT_SECONDS,
-                command_timeout=ANSWER_SECONDS,
-                init=_prepare,
-                reset=_leave_as_it_is,
-                server_settings={"search_path": SCHEMA, "application_name": "statsvc", "timezone": "UTC"},
-                target_session_attrs=None if "target_session_attrs" in url else "read-write",
-            )
+        await database.connect("read-write")
         try:
             await database._migrate(create=create)
         except BaseException:
             await database.close()
             raise
         return database
+
+    async def connect(self, target: str) -> None:
+        """Make ready to connect, to a server of the URL's that is `target` unless the URL says which."""
+        with told(self.where):
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=0,
+                max_size=MOST_CONNECTIONS,
+                timeout=CONNECT_SECONDS,
+                command_timeout=ANSWER_SECONDS,
+                init=_prepare,
+                reset=_leave_as_it_is,
+                server_settings={"search_path": SCHEMA, "application_name": "statsvc", "timezone": "UTC"},
+                target_session_attrs=None if "target_session_attrs" in self._url else target,
+            )
 
     async def close(self) -> None:
         try:
@@ -89,20 +92,30 @@ class PostgresDatabase:
 
     async def rewrite(self, table: str) -> None:
         """Give a small table a new file, without what was deleted; gives up where others are in the way."""
+        async with self.connection() as connection:
+            await connection.execute("SET lock_timeout = '200ms'")
+            try:
+                await connection.execute(f"VACUUM (FULL) {table}")
+            finally:
+                await connection.execute("RESET lock_timeout")
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """One connection, for statements that must be one after the other on the same server."""
         with told(self.where):
             async with self._pool.acquire() as connection:
-                await connection.execute("SET lock_timeout = '200ms'")
-                try:
-                    await connection.execute(f"VACUUM (FULL) {table}")
-                finally:
-                    await connection.execute("RESET lock_timeout")
+                yield connection
 
     @asynccontextmanager
     async def transaction(self, **options: Any) -> AsyncIterator[asyncpg.Connection]:
         """Several statements that become durable together, or not at all."""
-        with told(self.where):
-            async with self._pool.acquire() as connection, connection.transaction(**options):
-                yield connection
+        async with self.connection() as connection, connection.transaction(**options):
+            yield connection
+
+    async def position(self) -> str:
+        """Up to where the log is on disk: what is committed and can be seen is before it."""
+        ((position,),) = await self.fetch("SELECT pg_current_wal_flush_lsn()::text")
+        return str(position)
 
     async def time_ms(self) -> int:
         """The server's clock: milliseconds since the epoch, while this was under way."""
@@ -118,10 +131,8 @@ class PostgresDatabase:
         steps = list(schema_steps())
         if await self._steps_done(steps) == len(steps):
             return  # so that who may only read and count needs no more rights
-        if not create and not await self._begun():
-            raise StoreError(
-                f"there is no store at {self.where}; `statsvc serve` or `statsvc site add` makes one"
-            )
+        if not create:
+            await self.require()
         async with self.transaction() as transaction:
             await transaction.execute(_MIGRATING)
             await transaction.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
@@ -136,6 +147,13 @@ class PostgresDatabase:
                 await transaction.execute(
                     "INSERT INTO schema_steps VALUES ($1, $2, $3)", step.number, step.name, step.least_program
                 )
+
+    async def require(self) -> None:
+        """Raises StoreError where the database has no store."""
+        if not await self._begun():
+            raise StoreError(
+                f"there is no store at {self.where}; `statsvc serve` or `statsvc site add` makes one"
+            )
 
     async def _begun(self) -> bool:
         ((begun,),) = await self.fetch("SELECT to_regclass($1) IS NOT NULL", f"{SCHEMA}.schema_steps")

@@ -12,7 +12,8 @@ from statsvc.errors import StoreError
 from statsvc.model import DayCounts, History, PageTotals, Peak
 from statsvc.ports import Batch, Space
 from statsvc.stores.batch_json import as_json
-from statsvc.stores.postgres.database import PostgresDatabase
+from statsvc.stores.postgres.database import PostgresDatabase, Row
+from statsvc.stores.postgres.replica import PostgresReplica
 
 FORGET_ROWS = 5000
 """Rows destroyed in one statement, so that none takes long."""
@@ -50,8 +51,9 @@ _CHANGED = """
 
 
 class PostgresStore:
-    def __init__(self, database: PostgresDatabase) -> None:
+    def __init__(self, database: PostgresDatabase, replica: PostgresReplica | None = None) -> None:
         self._database = database
+        self._replica = replica
         self._node = randomness.randbits(63)
         self._seen: tuple[str, str] | None = None
         """The snapshot of the last look for changes, and its timeline."""
@@ -102,7 +104,7 @@ class PostgresStore:
         return {(site, day): secret for site, day, secret in rows}
 
     async def history(self, site_id: int, first_day: str, today: str) -> History:
-        rows = await self._database.fetch(_HISTORIES, [site_id], [first_day], [today])
+        rows = await self._read_totals(_HISTORIES, [site_id], [first_day], [today])
         _, visits, pageviews, base_visits, base_pageviews, *peaks, days = rows[0]
         return History(
             total=PageTotals(visits or 0, pageviews or 0),
@@ -113,13 +115,25 @@ class PostgresStore:
         )
 
     async def pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
-        rows = await self._database.fetch(
+        rows = await self._read_totals(
             "SELECT site, path, visits, pageviews FROM pages"
             " JOIN unnest($1::bigint[], $2::text[]) AS wanted (site, path) USING (site, path)",
             [site for site, _ in keys],
             [path for _, path in keys],
         )
         return {(site, path): PageTotals(visits, pageviews) for site, path, visits, pageviews in rows}
+
+    async def _read_totals(self, sql: str, *parameters: Any) -> Sequence[Row]:
+        """From the replica where it has all that was committed until now; else from the primary.
+
+        What is read is added to by this node's own commits, and is corrected when others commit: a replica
+        that is late by one of either would leave the numbers wrong until the next change.
+        """
+        if self._replica is not None:
+            rows = await self._replica.fetch_as_of(await self._database.position(), sql, *parameters)
+            if rows is not None:
+                return rows
+        return await self._database.fetch(sql, *parameters)
 
     async def open_visits(self) -> list[bytes]:
         rows = await self._database.fetch("SELECT open_visits FROM batches ORDER BY place")

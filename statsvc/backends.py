@@ -1,0 +1,87 @@
+"""What a store's URL means: the only place that knows which backends there are."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from shlex import quote
+from types import ModuleType
+from typing import NamedTuple
+
+from statsvc.config import PostgresUrl, StoreUrl
+from statsvc.errors import ConfigError, StoreError
+from statsvc.ports import Registry, Store
+from statsvc.stores.agreements import Difference
+from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
+from statsvc.stores.sqlite.audit import audit as audit_file
+from statsvc.stores.sqlite.backup import LEFT_OUT, Copy
+from statsvc.stores.sqlite.backup import back_up as back_up_file
+
+
+class OpenedStore(NamedTuple):
+    store: Store
+    registry: Registry
+    time_ms: Callable[[], Awaitable[int]] | None
+    """The clock of all who share the store, in milliseconds since the epoch; None where nobody can."""
+
+
+@asynccontextmanager
+async def opened_store(
+    url: StoreUrl,
+    *,
+    serving: bool = False,
+    create: bool | None = None,
+    read_replica: PostgresUrl | None = None,
+) -> AsyncIterator[OpenedStore]:
+    """The store, beside a running service or without one; `serving` for the service itself.
+
+    Where there is none, it is made if `create`, by default when serving. Raises StoreError, or ConfigError
+    where its driver is not installed.
+    """
+    create = serving if create is None else create
+    async with AsyncExitStack() as stack:
+        if isinstance(url, Path):
+            file = await Database.open(url, serving=serving, create=create)
+            stack.push_async_callback(file.close)
+            yield OpenedStore(SqliteStore(file), SqliteRegistry(file), None)
+        else:
+            postgres = _postgres()
+            database = await postgres.PostgresDatabase.open(url.url, create=create)
+            stack.push_async_callback(database.close)
+            replica = None
+            if read_replica is not None:
+                replica = await postgres.PostgresReplica.open(read_replica.url)
+                stack.push_async_callback(replica.close)
+            yield OpenedStore(
+                postgres.PostgresStore(database, replica),
+                postgres.PostgresRegistry(database),
+                database.time_ms,
+            )
+
+
+def audit(url: StoreUrl, progress: Callable[[str, float], None]) -> Iterator[Difference]:
+    """Everything in the store that is not as it must be. `progress` is told what is looked at, and how
+    much of all was. Raises StoreError where it can't be read at all.
+    """
+    if isinstance(url, Path):
+        return audit_file(url, progress)
+    differences: Iterator[Difference] = _postgres().audit(url.url, progress)
+    return differences
+
+
+def back_up(url: StoreUrl, to: Path, progress: Callable[[str, float], None]) -> Copy:
+    """Copy the store to the new file `to`. Raises StoreError where that isn't done, with what to do."""
+    if isinstance(url, Path):
+        return back_up_file(url, to, progress)
+    left_out = " ".join(f"--exclude-table-data=statsvc.{table}" for table in sorted(LEFT_OUT))
+    raise StoreError(
+        "PostgreSQL copies its databases itself, also while they are served:\n"
+        f"    pg_dump --format=custom --file={quote(str(to))} --schema=statsvc {left_out} {quote(str(url))}"
+    )
+
+
+def _postgres() -> ModuleType:
+    try:
+        from statsvc.stores import postgres  # noqa: PLC0415 - its driver is there only where it is used
+    except ImportError:
+        raise ConfigError(["a PostgreSQL store needs its driver: pip install 'statsvc[fleet]'"]) from None
+    return postgres
