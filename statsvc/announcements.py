@@ -97,6 +97,10 @@ class Started(msgspec.Struct, frozen=True):
     sites: int
 
 
+class Draining(msgspec.Struct, frozen=True):
+    """Told to stop: not ready any more, and what comes all the same is taken until the stop begins."""
+
+
 class Stopping(msgspec.Struct, frozen=True):
     """Nothing new is taken; what is here is being committed and answered."""
 
@@ -141,6 +145,7 @@ Announcement = (
     | ProxyNotTrusted
     | Cut
     | Started
+    | Draining
     | Stopping
     | Stopped
     | SitesChanged

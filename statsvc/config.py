@@ -20,6 +20,7 @@ from statsvc.model import DEFAULT_TIME_ZONE
 from statsvc.rules import normal_host
 
 LONGEST_DAYS = 36_500
+LONGEST_DRAIN_SECONDS = 3600
 _POSTGRESQL = ("postgresql", "postgres")
 
 
@@ -57,6 +58,8 @@ class Settings:
     visitor_limit: Limit | None
     network_limit: Limit | None
     keep_page_days: int | None
+    reuse_port: bool
+    drain_seconds: float
 
 
 def parse_address(text: str) -> Address:
@@ -173,9 +176,24 @@ def parse_days(text: str) -> int:
     return int(text)
 
 
+def parse_flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return text == "true"
+
+
+def parse_drain_seconds(text: str) -> float:
+    if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", text, re.ASCII) or float(text) > LONGEST_DRAIN_SECONDS:
+        raise ValueError(f"expected a number of seconds, from 0 to {LONGEST_DRAIN_SECONDS:,}")
+    return float(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: `--name VALUE`, or STATSVC_NAME in the environment; the command line wins."""
+    """One setting: `--name VALUE`, or STATSVC_NAME in the environment; the command line wins.
+
+    A flag is given by its name alone, or in the environment as true or false.
+    """
 
     name: str
     metavar: str
@@ -256,18 +274,39 @@ SETTINGS = (
         "let go of pages' counts by day when they are older (default: keep for ever);"
         " a page's all-time numbers and all numbers of sites stay",
     ),
+    Setting(
+        "reuse-port",
+        "",
+        parse_flag,
+        "false",
+        "share the port of --listen with other processes that say so, over one store;"
+        " each needs an --ops-listen of its own",
+    ),
+    Setting(
+        "drain-seconds",
+        "SECONDS",
+        parse_drain_seconds,
+        "0",
+        "go on so long after a signal to stop, while /-/ready says no, for load balancers to turn elsewhere",
+    ),
 )
 
 
 def add_options(parser: ArgumentParser, settings: Sequence[Setting]) -> None:
     for setting in settings:
         default = f" (default: {setting.default})" if setting.default else ""
+        about = f"{setting.help}{default} [{setting.variable}]"
+        if setting.parse is parse_flag:
+            parser.add_argument(
+                setting.option, dest=setting.field, action="store_const", const="true", help=about
+            )
+            continue
         parser.add_argument(
             setting.option,
             dest=setting.field,
             metavar=setting.metavar,
             action="append" if setting.many else "store",
-            help=f"{setting.help}{default} [{setting.variable}]",
+            help=about,
         )
 
 
@@ -308,4 +347,11 @@ def load_settings(arguments: Mapping[str, Any], environment: Mapping[str, str]) 
     settings = Settings(**load(arguments, environment))
     if settings.read_replica is not None and isinstance(settings.store, Path):
         raise ConfigError(["--read-replica: expected with a --store of PostgreSQL only"])
+    if settings.reuse_port and isinstance(settings.store, Path):
+        raise ConfigError(
+            [
+                "--reuse-port: an SQLite store is served by one process only;"
+                " several on one port need a store that they share"
+            ]
+        )
     return settings

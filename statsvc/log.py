@@ -16,6 +16,7 @@ from statsvc.announcements import (
     ClockStepped,
     CommitFailed,
     Committed,
+    Draining,
     Fault,
     ProxyNotTrusted,
     SitesChanged,
@@ -69,6 +70,8 @@ class LogObserver:
                     store=announcement.store,
                     sites=announcement.sites,
                 )
+            case Draining():
+                self._log.info("draining")
             case Stopping():
                 self._log.info("stopping")
             case Stopped():

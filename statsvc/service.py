@@ -6,11 +6,12 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import NamedTuple
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
-from statsvc.announcements import Announcer, Observer, Started, Stopped, Stopping
+from statsvc.announcements import Announcer, Draining, Observer, Started, Stopped, Stopping
 from statsvc.api.connection import MOST_UNANSWERED_BYTES, REQUESTS_AT_ONCE, Door
 from statsvc.api.http import COMMON_HEADERS, OPERATIONS_HEADERS
 from statsvc.api.listener import Listener
@@ -40,11 +41,15 @@ OPEN_FILES = 65_536
 MOST_CONNECTIONS = 16_384
 FILES_FOR_THE_REST = 512
 """The store's, the listeners', and the operations listener's connections: these must go on."""
+ONE_EACH = "; with --reuse-port each process needs an --ops-listen of its own"
+ALL_SHARE = "; with --reuse-port each process on it has to say so, and run as the same user"
 
 
 class Running(NamedTuple):
     public: Address
     operations: Address
+    drain: Callable[[], None]
+    """Say that it is not ready any more, and in each answer that its connection ends; all else goes on."""
 
 
 @asynccontextmanager
@@ -53,7 +58,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     clock = clock or SystemClock()
     observers: list[Observer] = [LogObserver()]
     announce = Announcer(observers)
-    stopping = asyncio.Event()
+    draining, stopping = asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
         store, registry, _ = await stack.enter_async_context(
             opened_store(settings.store, serving=True, read_replica=settings.read_replica)
@@ -83,6 +88,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             clock=clock,
             announce=announce,
             observe=RequestMetrics(metrics).observe,
+            draining=draining,
             stopping=stopping,
             trusted_proxies=settings.trusted_proxy,
             sites_changed=housekeeping.read_sites,
@@ -99,6 +105,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         state = StateMetrics(
             metrics,
             {
+                "ready": lambda: not draining.is_set(),
                 "pending_events": lambda: ingest.pending,
                 "open_visits": presence.open_visits,
                 "window_entries": presence.window_entries,
@@ -117,20 +124,32 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         housekeeping.start()
         stack.push_async_callback(housekeeping.stop)
         stack.push_async_callback(operations.close)
-        operations_at = await operations.open(settings.ops_listen)
+        operations_at = await operations.open(
+            settings.ops_listen, where_taken=ONE_EACH if settings.reuse_port else ""
+        )
         stack.push_async_callback(public.close)
         ingest.start()
         stack.push_async_callback(ingest.stop)
-        public_at = await public.open(settings.listen)
+        public_at = await public.open(
+            settings.listen,
+            shared=settings.reuse_port,
+            where_taken=ALL_SHARE if settings.reuse_port else "",
+        )
         stack.push_async_callback(public.drain)
 
         announce(Started(str(public_at), str(operations_at), str(settings.store), len(sites)))
         try:
-            yield Running(public_at, operations_at)
+            yield Running(public_at, operations_at, partial(_drain, draining, announce))
         finally:
+            draining.set()
             stopping.set()
             announce(Stopping())
     announce(Stopped())
+
+
+def _drain(draining: asyncio.Event, announce: Announcer) -> None:
+    draining.set()
+    announce(Draining())
 
 
 def _site_writer(
@@ -153,17 +172,25 @@ def _site_writer(
 
 
 async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; then stop accepting, commit what is here, answer it, and return."""
+    """Run until SIGTERM or SIGINT; then stop accepting, commit what is here, answer it, and return.
+
+    Before it stops accepting it drains, if it is set to; a second signal ends that at once.
+    """
     _allow_open_files()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(settings):
+    async with running(settings) as service:
         # Of what is here now most stays: the garbage collector needn't look at it, nor often at what comes
         # and goes, nearly all of which goes without it.
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         await stop.wait()
+        if settings.drain_seconds:
+            stop.clear()
+            service.drain()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), settings.drain_seconds)
 
 
 def _allow_open_files() -> None:

@@ -126,6 +126,11 @@ class Load:
         self._public = public
         self._ledger = ledger
         self._session = session
+        self._enough = False
+
+    def end(self) -> None:
+        """What `run` sends ends, with the answers under way."""
+        self._enough = True
 
     async def send(self, site: str, visitor: int, path: str = "/", name: str = "pageview") -> Sent | None:
         """One event, sent once; None where no connection could be made."""
@@ -178,14 +183,14 @@ class Load:
         chance: random.Random,
         enough: float = inf,
     ) -> None:
-        """Events of `people` from many connections, until the ledger has `enough` or nobody listens.
+        """Events of `people` from many connections, until the ledger has `enough`, `end`, or nobody listens.
 
         Half of the events are of pages of their own: `/once/…` is sent one time only, so that one
         that is lost and one that is counted twice can't make up for each other.
         """
 
         async def work() -> None:
-            while len(self._ledger.sent) < enough:
+            while len(self._ledger.sent) < enough and not self._enough:
                 once = f"/once/{chance.getrandbits(60)}"
                 path = chance.choice((once, chance.choice(PAGES)))
                 if (
@@ -200,9 +205,9 @@ class Load:
 
 
 @asynccontextmanager
-async def loading(public: str, ledger: Ledger) -> AsyncIterator[Load]:
+async def loading(public: str, ledger: Ledger, *, keep_alive: bool = True) -> AsyncIterator[Load]:
     timeout = aiohttp.ClientTimeout(total=EVENT_SECONDS)
-    connector = aiohttp.TCPConnector(limit=0)
+    connector = aiohttp.TCPConnector(limit=0, force_close=not keep_alive)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         yield Load(public, ledger, session)
 

@@ -141,6 +141,27 @@ def test_what_is_no_domain_is_refused(text):
         parse_domain(text)
 
 
+def test_a_flag_is_true_or_false_in_the_environment():
+    """And nothing that could be read either way."""
+    assert not load_settings({}, {"STATSVC_REUSE_PORT": "false"}).reuse_port
+    with pytest.raises(ConfigError, match="STATSVC_REUSE_PORT: expected true or false, got 'yes'"):
+        load_settings({}, {"STATSVC_REUSE_PORT": "yes"})
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("2.5", 2.5), ("3600", 3600)])
+def test_a_drain_is_in_seconds(text, seconds):
+    """None by default."""
+    assert load_settings({"drain_seconds": text}, {}).drain_seconds == seconds
+    assert load_settings({}, {}).drain_seconds == 0
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e3", "10s", "3601", "nan", "٣"])
+def test_what_is_no_time_to_drain_is_refused(text):
+    """With the bounds."""
+    with pytest.raises(ConfigError, match="expected a number of seconds, from 0 to 3,600"):
+        load_settings({"drain_seconds": text}, {})
+
+
 def test_a_network_is_not_widened():
     """An address with bits past its prefix is a slip: it trusts a network, or one machine, but not by guess."""
     with pytest.raises(ConfigError) as caught:

@@ -34,7 +34,7 @@ OPERATE = (ROOT / "docs" / "operate.md").read_text()
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_every_setting_is_documented(setting):
     """Option, variable and default."""
-    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{setting.option} ")]
+    (row,) = [line for line in README.splitlines() if re.match(rf"\| `{setting.option}[ `]", line)]
     assert f"`{setting.variable}`" in row
     assert setting.default is None or f"`{setting.default}`" in row
 

@@ -9,18 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from statsvc.api.listener import ANSWERING_SECONDS
 from tests.load import Books, Ledger, Outcome, loading, noon_zone, pageviews, until
-from tests.process import Service, command
+from tests.process import Service, answer, command
 
 SITE = "hue.gov.vn"
 QUICKLY_SECONDS = 3.0
 PEOPLE = range(200)
+WAITING = min(900, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+"""More than are accepted in some turns of the event loop, no more than the kernel lets wait."""
 
 
 @pytest.fixture
@@ -98,6 +100,61 @@ async def test_a_body_that_does_not_come_holds_up_a_stop_for_seconds_only(store:
         assert not (await reader.read()).startswith(b"HTTP/1.1 2")
         writer.close()
     assert Books.read(store).pageviews == 0
+
+
+async def test_who_waits_to_be_accepted_when_a_stop_comes_is_answered(store: Path) -> None:
+    """The kernel has let them in, and would reset them when the listener closes: none of hundreds is."""
+    with Service(store) as service, ExitStack() as stack:
+        service.process.send_signal(signal.SIGSTOP)
+        waiting = []
+        for _ in range(WAITING):
+            connection = stack.enter_context(socket.create_connection(_address(service.public), timeout=10))
+            connection.sendall(b"GET /counter.js HTTP/1.1\r\nHost: x\r\n\r\n")
+            waiting.append(connection)
+        service.process.terminate()
+        service.process.send_signal(signal.SIGCONT)
+        for connection in waiting:
+            assert connection.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
+        assert service.process.wait(10) == 0
+
+
+async def test_while_it_drains_all_goes_on_but_it_is_not_ready(store: Path) -> None:
+    """Load balancers are told to turn elsewhere; until they do, events, streams and connections are taken.
+
+    Each answer tells that its connection ends. A second signal ends the drain at once.
+    """
+    ledger = Ledger()
+    with Service(store, "--drain-seconds", "600") as service:
+        assert answer(service.operations, "/-/ready").status == 200
+        assert service.metric("statsvc_ready") == 1
+        service.process.terminate()
+        await until(lambda: _logged(service, "draining"))
+        assert answer(service.operations, "/-/ready") == (503, '{"error":"the service is stopping"}')
+        assert answer(service.operations, "/-/healthy").status == 200
+        assert service.metric("statsvc_ready") == 0
+        async with loading(service.public, ledger) as load:
+            for visitor in range(3):
+                await load.send(SITE, visitor)
+        assert [(event.status, event.connection) for event in ledger.sent] == [(202, "close")] * 3
+        reader, writer = await asyncio.open_connection(*_address(service.public))
+        writer.write(f"GET /api/stream?site={SITE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            assert b'"visits":{"total":3,' in await reader.readuntil(b'"pageviews"')
+        assert service.process.poll() is None
+        service.process.terminate()
+        assert await asyncio.to_thread(service.process.wait, ANSWERING_SECONDS + QUICKLY_SECONDS) == 0
+        async with asyncio.timeout(10):
+            assert (await reader.read()).endswith(b"0\r\n\r\n")  # the stream's end, and no reset
+        writer.close()
+    assert [entry["event"] for entry in service.lines] == ["started", "draining", "stopping", "stopped"]
+    assert Books.read(store).pageviews == 3
+
+
+async def test_a_drain_ends_by_itself(store: Path) -> None:
+    """Then the stop comes, with exit status 0."""
+    with Service(store, "--drain-seconds", "0.1") as service:
+        assert service.stop() == 0
+    assert [entry["event"] for entry in service.lines] == ["started", "draining", "stopping", "stopped"]
 
 
 async def test_idle_connections_do_not_hold_up_a_stop(store: Path) -> None:

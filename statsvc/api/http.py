@@ -54,13 +54,13 @@ BODY_SECONDS = 10.0
 
 
 def common_headers(
-    stopping: asyncio.Event, headers: Mapping[str, str] = COMMON_HEADERS
+    draining: asyncio.Event, headers: Mapping[str, str] = COMMON_HEADERS
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     """For every answer, errors too: without CORS a browser hides from the page what went wrong."""
 
     async def add(_: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(headers)
-        if stopping.is_set():
+        if draining.is_set():
             # So that no client sends its next request on a connection that is about to be closed.
             response.headers[hdrs.CONNECTION] = "close"
             response.force_close()

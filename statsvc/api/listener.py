@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from statsvc.api import shared_port
 from statsvc.api.connection import Connection, Door
 from statsvc.config import Address
 from statsvc.errors import ConfigError
@@ -30,6 +31,10 @@ ANSWERING_SECONDS = 5.0
 DRAIN_SECONDS = 0.25
 """How long requests on open connections are still taken after the listener is closed. Each is answered
 with `Connection: close`; a client that keeps its connections busy is told so within this time."""
+TURNS_TO_THE_BATCH = 5
+"""Of the event loop, from a request's last byte until it waits for its commit: two, and some to spare."""
+HANDSHAKE_SECONDS = 0.25
+"""How long a handshake may take that has begun on a shared port before this process leaves it."""
 
 
 class Listener:
@@ -37,34 +42,46 @@ class Listener:
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=ANSWERING_SECONDS)
         self._door = door
         self._sockets: list[socket.socket] = []
+        self._shared = False
         self._entering: set[asyncio.Task[object]] = set()
 
-    async def open(self, address: Address) -> Address:
-        """Begin to accept; the address with its real port. Raises ConfigError where it can't be had."""
+    async def open(self, address: Address, *, shared: bool = False, where_taken: str = "") -> Address:
+        """Begin to accept; the address with its real port. Raises ConfigError where it can't be had.
+
+        `shared`: other processes listen on it, too. `where_taken` is said where something else has the port.
+        """
+        if shared and not shared_port.SUPPORTED:
+            raise ConfigError([f"can't share {address}: processes share a port on Linux only"])
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(
                 address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
-            self._sockets = _listening([(family, at) for family, _, _, _, at in dict.fromkeys(found)])
+            self._sockets = _listening(
+                [(family, at) for family, _, _, _, at in dict.fromkeys(found)], shared=shared
+            )
         except OSError as exc:
             # Python's own sentence for a port in use names the address twice.
             reason = os.strerror(exc.errno) if exc.errno is not None and exc.errno > 0 else exc.strerror
-            raise ConfigError([f"can't listen on {address}: {reason}"]) from exc
+            hint = where_taken if exc.errno == errno.EADDRINUSE else ""
+            raise ConfigError([f"can't listen on {address}: {reason}{hint}"]) from exc
+        self._shared = shared
         for listening in self._sockets:
             loop.add_reader(listening, self._accept, listening)
         host, port, *_ = self._sockets[0].getsockname()
         return Address(host, port)
 
-    def _accept(self, listening: socket.socket) -> None:
+    def _accept(self, listening: socket.socket, most: int = ACCEPTED_A_TURN) -> None:
         """Take those who wait. uvloop's own server takes one in a turn: under load they wait for seconds."""
         loop = asyncio.get_running_loop()
-        for _ in range(ACCEPTED_A_TURN):
+        for _ in range(most):
             try:
                 peer, _ = listening.accept()
-            except (BlockingIOError, ConnectionAbortedError):
+            except BlockingIOError:
                 return
+            except ConnectionAbortedError:
+                continue
             except OSError:  # no file descriptor is free, nor room in the kernel
                 loop.remove_reader(listening)
                 loop.call_later(NO_ROOM_SECONDS, self._accept_again, listening)
@@ -99,9 +116,24 @@ class Listener:
         )
 
     async def drain(self) -> None:
-        """Accept no new connection; take what still comes on those there are, for a moment."""
+        """Accept no new connection; take what still comes on those there are, for a moment.
+
+        Then idle ones are closed: no request can come any more, and each that came is in its batch.
+        """
+        if self._shared:
+            for listening in self._sockets:
+                shared_port.let_none_begin(listening)
+            await asyncio.sleep(HANDSHAKE_SECONDS)
+        for listening in self._sockets:
+            self._accept(listening, WAITING_CONNECTIONS + 1)  # the kernel resets who is left waiting
         self._close_sockets()
+        if self._entering:
+            await asyncio.wait(self._entering, timeout=ANSWERING_SECONDS)
         await asyncio.sleep(DRAIN_SECONDS)
+        assert self._runner.server is not None
+        self._runner.server.pre_shutdown()
+        for _ in range(TURNS_TO_THE_BATCH):
+            await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Wait for the answers under way, then close every connection."""
@@ -115,13 +147,15 @@ class Listener:
         self._sockets.clear()
 
 
-def _listening(found: Sequence[tuple[socket.AddressFamily, Any]]) -> list[socket.socket]:
+def _listening(found: Sequence[tuple[socket.AddressFamily, Any]], *, shared: bool) -> list[socket.socket]:
     """A socket for each address of a name, but those the machine doesn't have: IPv6, most often."""
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     for family, at in found:
         try:
-            listening = socket.create_server(at, family=family, backlog=WAITING_CONNECTIONS)
+            listening = socket.create_server(
+                at, family=family, backlog=WAITING_CONNECTIONS, reuse_port=shared
+            )
         except OSError as exc:
             if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 for other in sockets:

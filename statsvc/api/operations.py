@@ -19,13 +19,13 @@ class OperationsRoutes:
     def __init__(
         self,
         store: Store,
-        stopping: asyncio.Event,
+        draining: asyncio.Event,
         registry: CollectorRegistry,
         write_sites: Callable[[bool], Awaitable[bytes]],
     ) -> None:
         """`write_sites` gives the lines of the metrics that aren't in `registry`, as OpenMetrics if True."""
         self._store = store
-        self._stopping = stopping
+        self._draining = draining
         self._registry = registry
         self._write_sites = write_sites
 
@@ -50,7 +50,7 @@ class OperationsRoutes:
 
     async def ready(self, _: web.Request) -> web.Response:
         """Whether events are taken."""
-        if self._stopping.is_set():
+        if self._draining.is_set():
             return json_error(503, "the service is stopping")
         return _ok()
 

@@ -42,6 +42,8 @@ class Parts:
     clock: Clock
     announce: Announcer
     observe: Observe
+    draining: asyncio.Event
+    """Not ready any more, and no connection is kept; what comes is answered."""
     stopping: asyncio.Event
     trusted_proxies: tuple[Network, ...]
     sites_changed: Callable[[], Awaitable[None]]
@@ -53,7 +55,7 @@ def public_app(parts: Parts) -> web.Application:
     app = web.Application(
         client_max_size=LARGEST_EVENT_BYTES, middlewares=[answering(parts.announce, parts.observe)]
     )
-    app.on_response_prepare.append(common_headers(parts.stopping))
+    app.on_response_prepare.append(common_headers(parts.draining))
     senders = Senders(parts.trusted_proxies, parts.announce)
     events = EventRoutes(parts.collector, senders)
     reading = Reading(parts.sites, parts.registry)
@@ -91,8 +93,8 @@ def operations_app(
     app = web.Application(
         client_max_size=LARGEST_EVENT_BYTES, middlewares=[answering(parts.announce, parts.observe)]
     )
-    app.on_response_prepare.append(common_headers(parts.stopping, OPERATIONS_HEADERS))
-    operations = OperationsRoutes(parts.store, parts.stopping, metrics, write_sites)
+    app.on_response_prepare.append(common_headers(parts.draining, OPERATIONS_HEADERS))
+    operations = OperationsRoutes(parts.store, parts.draining, metrics, write_sites)
     sites = SitesRoutes(Administration(parts.registry), parts.registry, parts.clock, parts.sites_changed)
     app.add_routes(
         [

@@ -17,11 +17,12 @@ LAG_EVERY_SECONDS = 0.25
 class StateMetrics:
     """Gauges of what is in memory and on disk.
 
-    `read` maps a gauge's name, without prefix, to what tells its value: `pending_events`,
+    `read` maps a gauge's name, without prefix, to what tells its value: `ready`, `pending_events`,
     `open_visits`, `window_entries`, `requests_in_flight`, `connections` and `stream_readers`.
     """
 
     _HELPS: Mapping[str, str] = {
+        "ready": "1 while the service is ready, 0 from the moment it is told to stop.",
         "pending_events": "Events in the open batch, waiting for their commit.",
         "open_visits": "Visits held in memory, people's and bots', of all sites.",
         "window_entries": "Visitors held in the sliding windows, people and bots, of all sites.",
