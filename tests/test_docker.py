@@ -3,13 +3,12 @@
 import json
 import os
 import re
-import shutil
 import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -20,6 +19,7 @@ import pytest
 import yaml
 
 from tests.process import CHROME, Service, command, eventually
+from tests.prometheus import free_port, program
 from tests.test_connections import AMBIGUOUS
 
 ROOT = Path(__file__).parent.parent
@@ -31,26 +31,12 @@ LAST = b"GET /counter.js HTTP/1.1\r\nHost: stats.example\r\nConnection: close\r\
 EVENT = b'{"n": "pageview", "u": "https://hue.gov.vn/", "d": "hue.gov.vn"}'
 
 
-def program(name: str) -> str:
-    """Where it is; a test that needs it is skipped on a machine without it."""
-    path = shutil.which(name, path=f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/bin:/usr/local/bin")
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
 def run(*arguments: str | Path) -> str:
     """What it printed, once it has found nothing wrong."""
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     return said
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @contextmanager
