@@ -31,6 +31,18 @@ class CommitFailed(msgspec.Struct, frozen=True):
     """The batch's senders were told 503."""
 
 
+class StoreAway(msgspec.Struct, frozen=True):
+    """The store can't be reached: from now on batches are kept in the outbox, durably."""
+
+    error: str
+
+
+class StoreBack(msgspec.Struct, frozen=True):
+    """The store answers again, and is brought what waits in the outbox."""
+
+    batches: int
+
+
 class Dropped(msgspec.Struct, frozen=True):
     """An event of a known site is not among the human numbers, for a reason."""
 
@@ -137,6 +149,8 @@ class Fault(msgspec.Struct, frozen=True):
 Announcement = (
     Committed
     | CommitFailed
+    | StoreAway
+    | StoreBack
     | Dropped
     | Limited
     | Capped

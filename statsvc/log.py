@@ -23,6 +23,8 @@ from statsvc.announcements import (
     Started,
     Stopped,
     Stopping,
+    StoreAway,
+    StoreBack,
 )
 
 
@@ -98,6 +100,12 @@ class LogObserver:
             case Committed() if self._failure is not None:
                 self._failure = None
                 self._log.info("commits succeed again")
+            case StoreAway():
+                self._log.error(
+                    "the store can't be reached: events are kept in the outbox", error=announcement.error
+                )
+            case StoreBack():
+                self._log.info("the store is back", undelivered_batches=announcement.batches)
             case Fault():
                 self._log.error(
                     "fault",

@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from statsvc.announcements import Announcer
 from statsvc.errors import SiteError
 from statsvc.model import DayCounts, PageTotals, Peak, Scope, Site
 from statsvc.ports import Batch, Registry, Store
+from statsvc.stores.outbox import OutboxStore
 from statsvc.stores.postgres import PostgresDatabase, PostgresRegistry, PostgresStore
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
 from statsvc.tally import Tally
@@ -51,8 +53,20 @@ async def postgres(folder: Path) -> AsyncIterator[Opened]:
         await database.close()
 
 
+@asynccontextmanager
+async def outbox(folder: Path) -> AsyncIterator[Opened]:
+    """PostgreSQL behind an outbox; each opening is a node with an outbox of its own."""
+    async with postgres(folder) as opened:
+        path = folder / f"outbox{len(list(folder.glob('*.db')))}.db"
+        store = await OutboxStore.open(opened.store, path, 10_000_000, Announcer([]))
+        try:
+            yield Opened(store, opened.registry)
+        finally:
+            await store.close()
+
+
 Opener = Callable[[Path], AbstractAsyncContextManager[Opened]]
-BACKENDS: list[Opener] = [sqlite, postgres]
+BACKENDS: list[Opener] = [sqlite, postgres, outbox]
 
 
 @pytest.fixture(params=BACKENDS, ids=lambda opener: opener.__name__)

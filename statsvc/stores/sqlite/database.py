@@ -10,7 +10,7 @@ from importlib.resources import files
 from math import inf
 from pathlib import Path
 from shutil import disk_usage
-from typing import IO, Any, Self
+from typing import IO, Any, NamedTuple, Self
 from urllib.parse import quote
 
 import aiosqlite
@@ -31,6 +31,19 @@ APPLICATION_ID = int.from_bytes(b"stat", "big")
 """Marks the file as ours: https://www.sqlite.org/pragma.html#pragma_application_id."""
 
 
+class Kind(NamedTuple):
+    """What a file is for."""
+
+    application_id: int
+    room: str
+    """The package that has its schema, in `migrations`."""
+    option: str
+    """What names another file."""
+
+
+STORE = Kind(APPLICATION_ID, "statsvc.stores.sqlite", "--store")
+
+
 class Database:
     """One connection that writes and one that reads, each with its own thread.
 
@@ -40,8 +53,9 @@ class Database:
     the probe, raises StoreDamaged, until the whole file is found to be sound: perhaps a disk failed to read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: Kind) -> None:
         self.path = path.resolve()  # however a file is named, it is one file, with one lock
+        self._kind = kind
         self._writing = asyncio.Lock()
         self._lock_file: IO[bytes] | None = None
         self._opened = (0, 0)
@@ -51,7 +65,7 @@ class Database:
         self._reader: aiosqlite.Connection
 
     @classmethod
-    async def open(cls, path: Path, *, serving: bool, create: bool = True) -> Self:
+    async def open(cls, path: Path, *, serving: bool, create: bool = True, kind: Kind = STORE) -> Self:
         """Open the file, or, where there is none, make it if `create`.
 
         `serving` claims it: of two servers on one file the second is refused.
@@ -61,7 +75,7 @@ class Database:
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             wanted = ".".join(map(str, OLDEST_SQLITE))
             raise StoreError(f"SQLite {wanted} or newer is needed, this Python has {sqlite3.sqlite_version}")
-        database = cls(path)
+        database = cls(path, kind)
         async with AsyncExitStack() as on_failure:
             with database._told():
                 database._find_file(create=create)
@@ -225,10 +239,10 @@ class Database:
         ((application, objects),) = await self._writer.execute_fetchall(
             "SELECT * FROM pragma_application_id, (SELECT count(*) FROM sqlite_schema)"
         )
-        if objects and application != APPLICATION_ID:
+        if objects and application != self._kind.application_id:
             raise StoreDamaged(
                 f"{self.path} is a database of another program, not of statsvc. It was left as it is:"
-                " choose another --store."
+                f" choose another {self._kind.option}."
             )
         await self._writer.execute_fetchall("PRAGMA journal_mode = WAL")
         await self._writer.execute_fetchall("PRAGMA journal_size_limit = 67108864")
@@ -237,15 +251,15 @@ class Database:
 
     async def _migrate(self) -> None:
         """Bring the schema to this program's, each step and its record in one transaction."""
-        if await self._steps_done() == len(list(schema_steps())):
+        steps = list(schema_steps(self._kind))
+        if await self._steps_done() == len(steps):
             return  # so that a command that only reads doesn't write
         async with self.transaction() as transaction:
-            await transaction.run(f"PRAGMA application_id = {APPLICATION_ID}")
+            await transaction.run(f"PRAGMA application_id = {self._kind.application_id}")
             await transaction.run(
                 "CREATE TABLE IF NOT EXISTS schema_steps"
                 " (step INTEGER PRIMARY KEY, name TEXT NOT NULL, done_at TEXT NOT NULL) STRICT"
             )
-        steps = list(schema_steps())
         while True:
             async with self.transaction() as transaction:
                 # Asked inside the transaction: two processes may open a new file at the same time.
@@ -282,8 +296,10 @@ class Database:
             # Held by the kernel for this process: it can't outlive it, whatever ends it.
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self._release()
             raise StoreInUse(
-                f"{self.path} is being served by another statsvc; stop it first, or choose another --store"
+                f"{self.path} is being served by another statsvc; stop it first, or choose another"
+                f" {self._kind.option}"
             ) from None
 
     def _release(self) -> None:
@@ -302,9 +318,9 @@ class Transaction:
         return list(await self._connection.execute_fetchall(sql, parameters))
 
 
-def schema_steps() -> Iterable[tuple[int, str, list[str]]]:
+def schema_steps(kind: Kind = STORE) -> Iterable[tuple[int, str, list[str]]]:
     """(number, name, statements) of each migration, in order."""
-    folder = files("statsvc.stores.sqlite") / "migrations"
+    folder = files(kind.room) / "migrations"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     for number, name in enumerate(names, start=1):
         yield number, name.removesuffix(".sql"), _statements((folder / name).read_text())

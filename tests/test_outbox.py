@@ -1,0 +1,399 @@
+"""The outbox: a store that goes away, hangs, loses its answers and comes back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from statsvc.announcements import Announcer, StoreAway, StoreBack
+from statsvc.errors import SchemaTooNew, StoreDamaged, StoreError, StoreInUse
+from statsvc.model import DayCounts, PageTotals, Peak
+from statsvc.ports import Batch
+from statsvc.stores.outbox import OutboxFile, OutboxStore
+from statsvc.stores.outbox import store as outbox_module
+from statsvc.stores.outbox.file import OUTBOX
+from statsvc.stores.sqlite import Database, SqliteStore
+from statsvc.tally import Tally
+from tests.facts import NOON_MS
+from tests.test_log import Listener
+from tests.test_stores import TODAY, a_tally, batch
+
+ROOM = 1_000_000
+
+
+class Remote(SqliteStore):
+    """A real store at the end of a network that is cut, hangs, or loses answers."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.gone = False
+        self.answers_lost = 0
+        self.hanging: asyncio.Event | None = None
+        self.committed: list[int] = []
+
+    async def _reach(self) -> None:
+        if self.hanging is not None:
+            await self.hanging.wait()
+        if self.gone:
+            raise StoreError("connection refused")
+
+    async def commit(self, batch: Batch) -> None:
+        await self._reach()
+        await super().commit(batch)
+        self.committed.append(batch.id)
+        if self.answers_lost:
+            self.answers_lost -= 1
+            raise StoreError("connection reset")
+
+    async def probe(self) -> None:
+        await self._reach()
+        await super().probe()
+
+    async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
+        await self._reach()
+        return await super().visitors(site_id, day, bot)
+
+    async def paths(self, site_id: int, day: str) -> set[str]:
+        await self._reach()
+        return await super().paths(site_id, day)
+
+
+class Node:
+    """A store behind an outbox, in a process that may be killed and started again."""
+
+    def __init__(self, remote: Remote, path: Path) -> None:
+        self.remote, self.path = remote, path
+        self.listener = Listener()
+        self.store: OutboxStore
+
+    async def start(self, most_bytes: int = ROOM) -> None:
+        self.store = await OutboxStore.open(self.remote, self.path, most_bytes, Announcer([self.listener]))
+
+    async def kill(self) -> None:
+        """Nothing of what a stop does; but that the file can be opened again."""
+        assert self.store._task is not None
+        self.store._task.cancel()
+        await asyncio.gather(self.store._task, return_exceptions=True)
+        await self.store.outbox.close()
+
+    async def cut_off(self) -> None:
+        """The store is gone, and this node has noticed."""
+        self.remote.gone = True
+        await self.store.commit(batch(999_999))
+
+    async def delivered(self) -> None:
+        async with asyncio.timeout(20):
+            while self.store.outbox.batches or self.store.outbox.unswept or not self.store._here:
+                await asyncio.sleep(0.001)
+
+    async def pageviews(self) -> int:
+        return (await self.store.history(1, TODAY, TODAY)).total.pageviews
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(outbox_module, "PROBE_SECONDS", (0.001, 0.01))
+    monkeypatch.setattr(outbox_module, "STOP_SECONDS", 0.2)
+
+
+@pytest.fixture
+async def remote(database: Database) -> Remote:
+    return Remote(database)
+
+
+@pytest.fixture
+async def node(remote: Remote, tmp_path: Path) -> AsyncIterator[Node]:
+    node = Node(remote, tmp_path / "outbox.db")
+    await node.start()
+    yield node
+    await node.store.close()
+
+
+async def test_while_the_store_answers_nothing_is_kept(node, remote):
+    """A batch goes to the store, and the outbox stays empty."""
+    await node.store.commit(batch(1, a_tally()))
+    assert remote.committed == [1]
+    assert node.store.outbox.batches == 0
+    assert await node.pageviews() == 2
+
+
+async def test_what_is_acknowledged_while_the_store_is_gone_is_delivered_in_order(node, remote):
+    """As soon as it answers, each once, and the log tells of both."""
+    remote.gone = True
+    for number in range(1, 60):
+        await node.store.commit(batch(number, a_tally()))
+    assert remote.committed == []
+    assert node.store.outbox.batches == 59
+    remote.gone = False
+    await node.delivered()
+    assert remote.committed == list(range(1, 60))
+    assert await node.pageviews() == 2 * 59
+    assert node.store.outbox.size_bytes == 0
+    assert node.listener.heard == [StoreAway("connection refused"), StoreBack(58)]
+
+
+async def test_a_store_that_hangs_holds_up_one_batch_and_no_other(node, remote, monkeypatch):
+    """The first waits a bounded time; those after it go to the outbox at once, whatever the probes do."""
+    remote.hanging = asyncio.Event()
+    await node.store.commit(batch(1, a_tally()))
+    monkeypatch.setattr(outbox_module, "ANSWER_SECONDS", 3600)
+    async with asyncio.timeout(20):
+        for number in range(2, 30):
+            await node.store.commit(batch(number, a_tally()))
+    monkeypatch.setattr(outbox_module, "ANSWER_SECONDS", 0.2)
+    remote.hanging.set()
+    await node.delivered()
+    assert await node.pageviews() == 2 * 29
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+async def test_an_answer_that_is_lost_counts_nothing_twice(node, remote, lost):
+    """Neither in the store, nor in what is shown before it is known that the batch was there."""
+    remote.answers_lost = lost
+    shown: list[int] = []
+
+    async def look() -> None:
+        while True:
+            try:
+                shown.append(await node.pageviews())
+            except StoreError:
+                await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    for number in range(1, 20):
+        await node.store.commit(batch(number, a_tally()))
+        shown.append(-1)
+    await node.delivered()
+    looking.cancel()
+    assert await node.pageviews() == 2 * 19
+    acknowledged = 0
+    for pageviews in shown:
+        if pageviews == -1:
+            acknowledged += 1
+        else:
+            assert 2 * acknowledged <= pageviews <= 2 * (acknowledged + 1)
+
+
+async def test_what_waits_is_added_to_what_the_store_tells(node, remote, monkeypatch):
+    """Totals, days, peaks, pages, visitors, paths, names, open visits and receipts, before it is delivered."""
+    other = batch(1, a_tally(1, 2), open_visits=b"first", receipts=(1,))
+    await SqliteStore.commit(remote, other)
+    remote.gone = True
+    for number, day in ((2, TODAY), (3, "2026-11-22"), (4, TODAY)):
+        tally = a_tally(5, 7, day, visitors=(number,))
+        await node.store.commit(batch(number, tally, open_visits=b"%d" % number, receipts=(number,)))
+    await node.kill()
+    remote.gone = False
+    # Only the first is delivered at the start.
+    monkeypatch.setattr(OutboxStore, "_deliver_for_ever", lambda _: asyncio.Event().wait())
+    await node.start()
+    assert node.store.outbox.batches == 2
+    history = await node.store.history(1, TODAY, TODAY)
+    assert history.total == PageTotals(16, 23)
+    assert history.days == {TODAY: DayCounts(11, 16, 3)}
+    assert history.peak == history.peak_today == Peak(5, NOON_MS)
+    assert await node.store.pages([(1, "/a"), (1, "/b")]) == {(1, "/a"): PageTotals(16, 23)}
+    assert sorted(await node.store.visitors(1, TODAY, False)) == [2, 4, 7]
+    assert await node.store.paths(1, "2026-11-22") == {"/a"}
+    assert await node.store.names(1, "2026-11-22") == {"pageview"}
+    assert await node.store.open_visits() == [b"first", b"2", b"3", b"4"]
+    assert await node.store.receipts() == [1, 2, 3, 4]
+
+
+async def test_a_node_that_is_killed_delivers_at_its_next_start(node, remote):
+    """Also where it was killed between a delivery and its note of it: ids make it once."""
+    await node.cut_off()
+    for number in range(1, 30):
+        await node.store.commit(batch(number, a_tally()))
+    await node.kill()
+    remote.gone, remote.answers_lost = False, 1
+    with pytest.raises(StoreError, match="connection reset"):
+        await node.start()
+    await node.start()
+    await node.delivered()
+    assert await node.pageviews() == 2 * 29
+
+
+async def test_without_its_store_a_node_with_a_full_outbox_does_not_start(node, remote):
+    """It says why, and what waits goes on waiting."""
+    await node.cut_off()
+    await node.kill()
+    with pytest.raises(StoreError, match="connection refused"):
+        await node.start()
+    remote.gone = False
+    await node.start()
+    await node.delivered()
+    assert remote.committed == [999_999]
+
+
+async def test_a_full_outbox_refuses_and_a_batch_given_again_takes_no_room(remote, tmp_path):
+    """By its size; when it is delivered there is room again."""
+    node = Node(remote, tmp_path / "small.db")
+    await node.start(most_bytes=1000)
+    remote.gone = True
+    kept = 0
+    with suppress(StoreError):
+        while True:
+            await node.store.commit(batch(kept, a_tally()))
+            kept += 1
+    assert kept > 2
+    with pytest.raises(StoreError, match="is full"):
+        await node.store.commit(batch(kept, a_tally()))
+    remote.gone = False
+    await node.delivered()
+    await node.store.commit(batch(kept, a_tally()))
+    assert await node.pageviews() == 2 * (kept + 1)
+    await node.store.close()
+
+
+async def test_health_looks_where_the_next_batch_goes(node, remote, tmp_path):
+    """At the store, or, where that is gone, at the outbox: a full one is not healthy."""
+    await node.store.probe()
+    await node.cut_off()
+    await node.store.probe()
+    node.store.outbox._most_bytes = node.store.outbox.size_bytes
+    with pytest.raises(StoreError, match="is full"):
+        await node.store.probe()
+
+
+async def test_a_day_that_begins_while_the_store_is_gone_has_no_visitors_yet(node, remote):
+    """Of a day that was read before, or of a site of which nothing was, an error and no wrong set."""
+    await node.store.commit(batch(1, a_tally()))
+    assert await node.store.visitors(1, TODAY, False) == [7]
+    await node.cut_off()
+    with pytest.raises(StoreError):
+        await node.store.visitors(1, TODAY, False)
+    with pytest.raises(StoreError):
+        await node.store.visitors(2, TODAY, False)
+    assert await node.store.visitors(1, "2026-11-24", False) == []
+    assert await node.store.paths(1, "2026-11-24") == set()
+
+
+async def test_what_is_delivered_leaves_the_file(node, remote, tmp_path):
+    """It is small again, and no byte of the batches is in it or in its log."""
+    mark = b"a-path-that-is-nowhere-else"
+    await node.cut_off()
+    path = f"/{mark.decode()}/" + "x" * 1500
+    for number in range(600):
+        await node.store.commit(batch(number, Tally(pages={(1, TODAY, f"{path}{number}"): [1, 1]})))
+
+    def files() -> bytes:
+        return b"".join(file.read_bytes() for file in tmp_path.glob("outbox.db*"))
+
+    assert mark in files()
+    assert len(files()) > 1_000_000
+    remote.gone = False
+    await node.delivered()
+    assert mark not in files()
+    assert len(files()) < 200_000
+
+
+async def test_an_outbox_is_one_nodes_own(node, remote):
+    """A second node on the same file is refused with a sentence that says what to do."""
+    with pytest.raises(StoreInUse, match="choose another --outbox"):
+        await OutboxFile.open(node.path, ROOM)
+
+
+async def test_a_damaged_outbox_is_told_and_left_as_it_is(node, remote):
+    """What waits in it is nowhere else."""
+    await node.cut_off()
+    await node.kill()
+    damaged = b"SQLite format 3\x00" + bytes(4096)
+    node.path.write_bytes(damaged)
+    with pytest.raises(StoreDamaged, match="the outbox can't be read"):
+        await OutboxFile.open(node.path, ROOM)
+    assert node.path.read_bytes() == damaged
+    node.path.unlink()
+    for beside in node.path.parent.glob("outbox.db-*"):
+        beside.unlink()
+    remote.gone = False
+    await node.start()
+
+
+WRITTEN_IN_FORMAT_1 = bytes.fromhex(
+    "85a26964cf7fffffffffffffffa561745f6d73cf000001a206c67880a574616c6c7986a5686f757273819301ce"
+    "6b03c850c293010203a464617973819301aa323032362d31312d3233c293010201a57061676573819301aa3230"
+    "32362d31312d3233a22f61920102a56e616d6573819401aa323032362d31312d3233c2a8706167657669657702"
+    "a96e6577636f6d657273819301aa323032362d31312d3233c29107a57065616b73819201aa323032362d31312d"
+    "32339201cf000001a206c67880ab6f70656e5f766973697473c4076a6f75726e616ca872656365697074739201"
+    "02"
+)
+"""An encoded batch as the first program with an outbox wrote it: never to be written anew."""
+
+
+async def test_what_an_older_program_kept_is_delivered(node, remote):
+    """An outbox outlives the program that filled it."""
+    await node.cut_off()
+    await node.store.outbox._database.write("UPDATE batches SET batch = ?", (WRITTEN_IN_FORMAT_1,))
+    await node.kill()
+    remote.gone = False
+    await node.start()
+    await node.delivered()
+    assert remote.committed == [2**63 - 1]
+    assert (await node.store.history(1, TODAY, TODAY)).peak == Peak(1, NOON_MS)
+    assert await node.store.receipts() == [1, 2]
+    assert await node.store.visitors(1, TODAY, False) == [7]
+
+
+async def test_a_batch_of_a_newer_format_is_told(node, remote):
+    """Rather than read as something else."""
+    await node.cut_off()
+    await node.store.outbox._database.write("UPDATE batches SET format = 99")
+    await node.kill()
+    remote.gone = False
+    with pytest.raises(SchemaTooNew, match="format 99"):
+        await node.start()
+    database = await Database.open(node.path, serving=False, kind=OUTBOX)
+    await database.write("UPDATE batches SET format = 1")
+    await database.close()
+    await node.start()
+
+
+@hypothesis_settings(max_examples=25)
+@given(
+    steps=st.lists(
+        st.sampled_from(["commit", "commit", "commit", "again", "gone", "back", "lose", "kill"]), max_size=25
+    )
+)
+async def test_whatever_happens_each_acknowledged_batch_is_counted_once(steps, tmp_path_factory):
+    """A store that goes, comes and loses answers, and a node that is killed: the sum is of each batch once."""
+    folder = tmp_path_factory.mktemp("outbox")
+    database = await Database.open(folder / "stats.db", serving=False)
+    remote = Remote(database)
+    node = Node(remote, folder / "outbox.db")
+    await node.start()
+    number = 0
+    for step in steps:
+        match step:
+            case "commit":
+                number += 1
+                await node.store.commit(batch(number, a_tally()))
+            case "again" if number:
+                await node.store.commit(batch(number, a_tally()))
+            case "gone":
+                remote.gone = True
+            case "back":
+                remote.gone = False
+            case "lose":
+                remote.answers_lost += 1
+            case "kill":
+                await node.kill()
+                gone, remote.gone, remote.answers_lost = remote.gone, False, 0
+                await node.start()
+                remote.gone = gone
+            case _:
+                pass
+        with suppress(StoreError):
+            assert await node.pageviews() == 2 * number
+    remote.gone, remote.answers_lost = False, 0
+    await node.delivered()
+    assert await node.pageviews() == 2 * number
+    assert remote.committed == sorted(remote.committed)
+    await node.store.close()
+    await database.close()
