@@ -123,7 +123,6 @@ def test_every_module_has_its_tests():
         "administration": "test_commands.py",
         "api/sites": "test_api_sites.py",
         "__main__": "test_commands.py",
-        "clock": "test_service.py",
         "announcements": "test_log.py",
         "errors": "test_config.py",
         "model": "test_rules.py",

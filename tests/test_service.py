@@ -1,18 +1,5 @@
-import time
-
-from statsvc.clock import SystemClock
 from statsvc.model import Site
 from tests.facts import NOON_MS
-
-
-def test_the_steady_clock_never_steps():
-    """It moves with time, never back, and leaves room for what was seen before the start."""
-    clock = SystemClock()
-    moments = [clock.now() for _ in range(1000)]
-    steady = [moment.steady_ms for moment in moments]
-    assert steady == sorted(steady)
-    assert steady[0] > 24 * 3600 * 1000
-    assert abs(moments[-1].wall_ms - time.time() * 1000) < 1000
 
 
 async def test_sites_named_at_start_are_registered_once(start):
