@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from statsvc.calendar import local_hour
+from statsvc.errors import StoreError
 from statsvc.model import DayCounts, Moment, PageTotals, Site
 from statsvc.ports import Presence, Store, Touched
 from statsvc.tally import Tally
@@ -19,7 +20,8 @@ class Board:
     """Starts from the store's history, and goes on by adding what each commit added.
 
     `between_commits` is held while a commit and its settling run, and while history is read: so what
-    is read never has half a commit in it, nor one that is then added a second time.
+    is read never has half a commit in it, nor one that is then added a second time. What others commit to
+    the same store is read again, never added.
     """
 
     def __init__(self, store: Store, presence: Presence) -> None:
@@ -39,12 +41,25 @@ class Board:
         for path in paths:
             self._pages.pop((site_id, path), None)
 
+    async def follow(self, sites: Iterable[Site], now: Moment) -> None:
+        """Others have counted for these sites: know it, all totals that are held in one reading.
+
+        Raises StoreError where that can't be read; then it is, when it is next asked for.
+        """
+        async with self.between_commits:
+            held = [site for site in sites if self._sites.pop(site.id, None)]
+            others = {site.id for site in sites}
+            for key in [key for key in self._pages if key[0] in others]:
+                del self._pages[key]
+            if held:
+                await self._read(held, now)
+
     async def totals(self, site: Site, now: Moment) -> SiteTotals:
         """Raises StoreError where history must be read and can't be."""
         totals = self._held(site, now)
         if totals is None:
             async with self.between_commits:
-                totals = self._held(site, now) or await self._read(site, now)
+                totals = self._held(site, now) or (await self._read([site], now))[0]
         return totals
 
     async def answer(self, site: Site, paths: Mapping[str, str], now: Moment) -> bytes:
@@ -83,11 +98,14 @@ class Board:
         Raises StoreError where history must be read and can't be; the commit stands all the same.
         """
         self._add(tally)
-        pages = await self._pages_of(list(touched.pages))
+        try:
+            pages = await self._pages_of(list(touched.pages))
+        except StoreError:
+            pages = {}  # the site's numbers may be known all the same
         of_sites: dict[int, bytes] = {}
         for site in sites:
             if site.public:
-                totals = self._held(site, now) or await self._read(site, now)
+                totals = self._held(site, now) or (await self._read([site], now))[0]
                 of_sites[site.id] = totals.encoded(touched.current[site.id], now.wall_ms)
             else:
                 of_sites[site.id] = encode(without_numbers(site, now.wall_ms))
@@ -95,7 +113,7 @@ class Board:
         of_pages = {
             key: with_pages(of_sites[key[0]], {key[1]: page_dict(pages[key], current)})
             for key, current in touched.pages.items()
-            if key[0] not in private
+            if key[0] not in private and key in pages
         }
         return Answers(of_sites, of_pages)
 
@@ -117,10 +135,13 @@ class Board:
             return None
         return totals if totals.today == local_hour(site.zone, now.wall_ms).day else None
 
-    async def _read(self, site: Site, now: Moment) -> SiteTotals:
-        today = local_hour(site.zone, now.wall_ms).day
-        history = await self._store.history(site.id, SiteTotals.first_day_needed(today), today)
-        totals = self._sites[site.id] = SiteTotals(site, today, history)
+    async def _read(self, sites: Sequence[Site], now: Moment) -> list[SiteTotals]:
+        days = [local_hour(site.zone, now.wall_ms).day for site in sites]
+        histories = await self._store.histories(
+            [(site.id, SiteTotals.first_day_needed(day), day) for site, day in zip(sites, days, strict=True)]
+        )
+        totals = [SiteTotals(*of) for of in zip(sites, days, histories, strict=True)]
+        self._sites |= {of.site.id: of for of in totals}
         return totals
 
     def _held_pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:

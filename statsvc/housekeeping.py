@@ -17,10 +17,14 @@ from statsvc.ports import Clock, Presence, Store
 from statsvc.sites import Sites
 
 LOOK_FOR_CHANGES_SECONDS = 0.5
+FOLLOW_COMMITS_SECONDS = 0.25
+"""So that a reader of a stream, which is looked at twice a second, has what others count within a second."""
 TIDY_SECONDS = 600
 WATCH_CLOCK_SECONDS = 1
 LEAST_CLOCK_STEP_MS = 1000
 """A clock that is slewed, as NTP does it, moves far less than this in a second."""
+PREPARE_MS = 6 * 3600 * 1000
+"""So long before its day a secret is made: a store that is away at midnight then holds up no event."""
 EARLIEST_ZONE = ZoneInfo("Etc/GMT+12")
 CLOCK_STEP_MS = 3600 * 1000
 """Open visits are kept for this much longer than they last, for a wall clock that is set forward."""
@@ -57,6 +61,7 @@ class Housekeeping:
     def start(self) -> None:
         self._tasks = [
             asyncio.create_task(self._every(LOOK_FOR_CHANGES_SECONDS, self.follow_changes)),
+            asyncio.create_task(self._every(FOLLOW_COMMITS_SECONDS, self.follow_commits)),
             asyncio.create_task(self._every(WATCH_CLOCK_SECONDS, self.watch_clock)),
             asyncio.create_task(self._every(TIDY_SECONDS, self.tidy)),
         ]
@@ -73,6 +78,12 @@ class Housekeeping:
             first = self._version is None
             await self.read_sites(announce=not first)
             self._version = version
+
+    async def follow_commits(self) -> None:
+        """What other nodes count is in this one's totals within a second."""
+        changed = await self._store.changed()
+        if changed:
+            await self._board.follow([site for site in self._sites if site.id in changed], self._clock.now())
 
     async def read_sites(self, *, announce: bool = True) -> None:
         """Know the sites and their baselines as they are now."""
@@ -103,6 +114,9 @@ class Housekeeping:
         if self._keep_page_days is not None:
             await self._store.let_go_of_page_days(neighbour(min(days), -self._keep_page_days))
         for site, day in zip(self._sites, days, strict=False):
+            soon = local_hour(site.zone, now.wall_ms + PREPARE_MS).day
+            if soon != day:
+                await self._keyring.prepare(site, soon)
             await self._fold_pages(site, neighbour(day, 1 - cardinality.DAYS_HELD))
         await self._presence.trim(now)
 

@@ -176,7 +176,6 @@ class Ingest:
                 return await self._board.settle(sites.values(), tally, touched, now)
             except StoreError:
                 # Counted, but the totals can't be read: say that, rather than a wrong number.
-                self._board.forget()
                 return Answers.without_numbers(sites.values(), now)
 
     async def _commit(self, batch: Batch, hits: Sequence[Hit]) -> None:

@@ -18,6 +18,7 @@ class Keyring:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._secrets: dict[tuple[int, str], bytes] = {}
+        self._prepared: dict[tuple[int, str], bytes] = {}
         self._fetching: dict[tuple[int, str], asyncio.Task[bytes]] = {}
 
     async def load(self) -> None:
@@ -32,23 +33,38 @@ class Keyring:
         Raises StoreError.
         """
         key = (site.id, day)
+        if key in self._prepared:
+            self._secrets[key] = self._prepared.pop(key)
+            return self._secrets[key]
         task = self._fetching.get(key)
         if task is None:
             task = self._fetching[key] = asyncio.create_task(self._fetch(key))
             task.add_done_callback(lambda _: self._fetching.pop(key, None))
         return await asyncio.shield(task)
 
+    async def prepare(self, site: Site, day: str) -> None:
+        """Have the secret of a day to come, which nobody has a visit under: `fetch` needs no store then.
+
+        Raises StoreError.
+        """
+        key = (site.id, day)
+        if key not in self._prepared and key not in self._secrets:
+            self._prepared[key] = await self._made(key)
+
     async def _fetch(self, key: tuple[int, str]) -> bytes:
+        secret = self._secrets[key] = await self._made(key)
+        return secret
+
+    async def _made(self, key: tuple[int, str]) -> bytes:
         secret = await self._store.secret(*key, secrets.token_bytes(SECRET_BYTES))
         assert secret is not None, "a store keeps the secret it is given"
-        self._secrets[key] = secret
         return secret
 
     def neighbours(self, site: Site, hour: LocalHour, at: Moment) -> tuple[bytes, ...]:
         """Secrets under which a visit that is still open may have begun.
 
         After midnight that is yesterday's, for as long as a visit or the window reaches back; and
-        tomorrow's, which is there only where the wall clock has stepped back over midnight.
+        tomorrow's, where it is known: the wall clock may have stepped back over midnight.
         """
         after = self.known(site, hour.day_after)
         reach_ms = 1000 * max(site.visit_gap_seconds, site.window_seconds)
@@ -59,4 +75,6 @@ class Keyring:
 
     def forget(self, days_before: str) -> None:
         """Let go of the secrets of local days before `days_before`."""
-        self._secrets = {key: secret for key, secret in self._secrets.items() if key[1] >= days_before}
+        for held in (self._secrets, self._prepared):
+            for key in [key for key in held if key[1] < days_before]:
+                del held[key]

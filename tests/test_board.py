@@ -1,4 +1,6 @@
 import asyncio
+import random
+from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
@@ -6,11 +8,13 @@ import pytest
 
 from statsvc import board as board_module
 from statsvc.board import Answers, Board
+from statsvc.errors import StoreError
 from statsvc.model import PageTotals
 from statsvc.ports import Batch
 from statsvc.presence.memory import MemoryPresence
 from statsvc.tally import fold
 from tests.facts import SITE, FakeClock, hit
+from tests.test_stores import postgres
 
 
 class Score:
@@ -20,14 +24,14 @@ class Score:
         self.store, self.clock = store, clock
         self.presence = MemoryPresence(store)
         self.board = Board(store, self.presence)
-        self._batches = 0
 
     async def count(self, *hits) -> Answers:
         touched = await self.presence.touch(hits)
         tally = fold(hits, touched.touches, touched.peaks)
-        self._batches += 1
         async with self.board.between_commits:
-            await self.store.commit(Batch(self._batches, hits[-1].at.wall_ms, tally, touched.open_visits))
+            await self.store.commit(
+                Batch(random.getrandbits(63), hits[-1].at.wall_ms, tally, touched.open_visits)
+            )
             return await self.board.settle([SITE], tally, touched, self.clock.now())
 
     async def ask(self, *paths: str) -> dict[str, Any]:
@@ -48,6 +52,48 @@ async def test_kept_totals_equal_those_read_again(score, clock):
         assert await score.ask("/0", "/1", "/2", "/3") == kept
     assert kept["pageviews"]["total"] == 6
     assert sum(page["pageviews"] for page in kept["pages"].values()) == 6
+
+
+async def test_what_other_nodes_count_is_followed(tmp_path, clock):
+    """Whoever counts in which order, and whenever it is looked for: all boards show all of it, once."""
+    async with AsyncExitStack() as stack:
+        nodes = [Score((await stack.enter_async_context(postgres(tmp_path))).store, clock) for _ in range(2)]
+        chance = random.Random(1)
+
+        async def follow(score: Score) -> None:
+            if await score.store.changed():
+                await score.board.follow([SITE], clock.now())
+
+        for node in nodes:
+            await follow(node)
+        for number in range(40):
+            counting, asking = chance.choice(nodes), chance.choice(nodes)
+            await asyncio.gather(
+                counting.count(hit(clock.advance(1), number, chance.choice(("/a", "/b")))),
+                follow(counting),
+                asking.ask("/a", "/b"),
+                follow(asking),
+            )
+        for node in nodes:
+            await follow(node)
+        shown = [await node.ask("/a", "/b") for node in nodes]
+        assert [of["pageviews"]["total"] for of in shown] == [40, 40]
+        assert [sum(page["pageviews"] for page in of["pages"].values()) for of in shown] == [40, 40]
+        assert all(of["visits"]["total"] == of["visitors"]["today"] == 40 for of in shown)
+
+
+async def test_pages_that_cannot_be_read_leave_the_sites_numbers(score, clock):
+    """A sender is told what is known, and no page rather than a wrong one."""
+    await score.count(hit(clock.now(), 1, "/a"))
+
+    async def gone(_: object) -> None:
+        raise StoreError("connection refused")
+
+    score.store.pages = gone
+    answers = await score.count(hit(clock.now(), 2, "/b"))
+    told = orjson.loads(answers.to(SITE, "/b"))
+    assert told["pageviews"]["total"] == 2
+    assert "pages" not in told
 
 
 async def test_an_answer_is_what_is_asked_for_afterwards(score, clock):

@@ -60,6 +60,15 @@ async def test_secrets_are_destroyed_also_when_the_last_site_is_gone(care, clock
     assert await store.secrets() == {}
 
 
+async def test_tomorrows_secret_is_made_in_the_evening(care, clock, store):
+    """Six hours before the site's midnight and not earlier."""
+    await care.tidy()
+    assert await store.secrets() == {}
+    clock.advance(6 * 3600 + 1)
+    await care.tidy()
+    assert list(await store.secrets()) == [(1, "2026-11-24")]
+
+
 async def test_a_change_by_another_process_is_followed(care, tmp_path: Path):
     """Its sites are read again, once, and observers hear of it."""
     await care.follow_changes()

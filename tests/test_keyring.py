@@ -33,6 +33,28 @@ async def test_who_asks_and_goes_away_harms_nobody(store):
     assert await stays == keyring.known(SITE, "2026-11-23")
 
 
+async def test_a_secret_that_was_prepared_needs_no_store_at_midnight(store, registry):
+    """It is the one that all nodes have; until its day begins nobody is taken for a visitor under it."""
+    keyring, other = Keyring(store), Keyring(store)
+    await keyring.prepare(SITE, "2026-11-24")
+    now = FakeClock(wall_ms("2026-11-23 23:00")).now()
+    assert keyring.neighbours(SITE, local_hour(SITE.zone, now.wall_ms), now) == ()
+    secret = await other.fetch(SITE, "2026-11-24")
+    await store.forget(0, 0, "2026-11-25")
+    assert await store.secrets() == {}
+    assert await keyring.fetch(SITE, "2026-11-24") == secret == keyring.known(SITE, "2026-11-24")
+
+
+async def test_what_was_prepared_is_forgotten_too(store):
+    """A secret outlives its days nowhere."""
+    keyring = Keyring(store)
+    await keyring.prepare(SITE, "2026-11-24")
+    keyring.forget("2026-11-25")
+    await store.forget(0, 0, "2026-11-25")
+    await keyring.fetch(SITE, "2026-11-24")
+    assert len(await store.secrets()) == 1
+
+
 async def test_neighbours_are_yesterday_after_midnight_and_tomorrow_if_it_was(store):
     """Yesterday's secret for as long as a visit reaches back over midnight; tomorrow's if the clock was there."""
     keyring = Keyring(store)

@@ -160,6 +160,19 @@ async def test_batches_add_up(opener, counts, tmp_path_factory):
         assert "2026-11-21" not in history.days
 
 
+async def test_the_histories_of_many_sites_are_those_of_each(opened):
+    """In the order in which they are asked for; also of a site that nobody has read, and of none."""
+    for site in (1, 2):
+        await opened.registry.add(Site(id=0, domain=f"{site}.vn"), NOON_MS)
+        tally = Tally(days={(site, TODAY, False): [site, 2, 3]}, peaks={(site, TODAY): Peak(site, NOON_MS)})
+        await opened.store.commit(batch(site, tally))
+    await opened.registry.set_baseline(2, 100, 200, "old counter", NOON_MS)
+    wanted = [(site, TODAY, TODAY) for site in (2, 3, 1)]
+    assert await opened.store.histories(wanted) == [await opened.store.history(*of) for of in wanted]
+    assert [history.total.visits for history in await opened.store.histories(wanted)] == [2, 0, 1]
+    assert await opened.store.histories([]) == []
+
+
 async def test_bots_are_kept_apart(opened):
     """A bot's counts are in no human number."""
     tally = Tally(days={(1, TODAY, True): [3, 4, 1]}, newcomers={(1, TODAY, True): [9]})

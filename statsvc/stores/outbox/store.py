@@ -114,9 +114,13 @@ class OutboxStore:
         return await self._ask(self._remote.secrets())
 
     async def history(self, site_id: int, first_day: str, today: str) -> History:
+        return (await self.histories([(site_id, first_day, today)]))[0]
+
+    async def histories(self, wanted: Sequence[tuple[int, str, str]]) -> list[History]:
         async with self._turn:
-            history = await self._ask(self._remote.history(site_id, first_day, today))
-            return (await self._added()).to_history(history, site_id, first_day, today)
+            known = await self._ask(self._remote.histories(wanted))
+            sums = await self._added()
+        return [sums.to_history(history, *of) for history, of in zip(known, wanted, strict=True)]
 
     async def pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
         async with self._turn:

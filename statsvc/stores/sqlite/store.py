@@ -93,6 +93,9 @@ class SqliteStore:
             peak_today=Peak(*today_peaks[0]) if today_peaks else None,
         )
 
+    async def histories(self, wanted: Sequence[tuple[int, str, str]]) -> list[History]:
+        return [await self.history(*of) for of in wanted]
+
     async def pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
         rows = await self._database.read(
             "SELECT pages.site, pages.path, visits, pageviews FROM json_each(?) AS wanted JOIN pages"
