@@ -1,5 +1,6 @@
 """What a store's URL means: the only place that knows which backends there are."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -7,10 +8,13 @@ from shlex import quote
 from types import ModuleType
 from typing import NamedTuple
 
-from statsvc.config import PostgresUrl, StoreUrl
+from statsvc.announcements import Announcer
+from statsvc.clock import FleetClock, SystemClock
+from statsvc.config import PostgresUrl, Settings, StoreUrl
 from statsvc.errors import ConfigError, StoreError
-from statsvc.ports import Registry, Store
+from statsvc.ports import Clock, Registry, Store
 from statsvc.stores.agreements import Difference
+from statsvc.stores.outbox import OutboxFile, OutboxStore
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
 from statsvc.stores.sqlite.audit import audit as audit_file
 from statsvc.stores.sqlite.backup import LEFT_OUT, Copy
@@ -56,6 +60,38 @@ async def opened_store(
                 postgres.PostgresRegistry(database),
                 database.time_ms,
             )
+
+
+class ServedStore(NamedTuple):
+    store: Store
+    registry: Registry
+    clock: Clock
+    """The clock of all who serve from the store."""
+    outbox: OutboxFile | None
+    """What waits for the store; None where that is on this machine."""
+
+
+@asynccontextmanager
+async def served_store(settings: Settings, announce: Announcer) -> AsyncIterator[ServedStore]:
+    """The store, for the service itself, and behind an outbox where it is in a network.
+
+    Raises as `opened_store` does.
+    """
+    async with (
+        opened_store(settings.store, serving=True, read_replica=settings.read_replica) as opened,
+        AsyncExitStack() as stack,
+    ):
+        store, registry, time_ms = opened
+        if time_ms is None:
+            yield ServedStore(store, registry, SystemClock(), None)
+            return
+        clock = FleetClock(time_ms)
+        await clock.open()
+        following = asyncio.create_task(clock.follow(), name="fleet clock")
+        stack.callback(following.cancel)
+        behind = await OutboxStore.open(store, settings.outbox, settings.outbox_size, announce)
+        stack.push_async_callback(behind.close)
+        yield ServedStore(behind, registry, clock, behind.outbox)
 
 
 def audit(url: StoreUrl, progress: Callable[[str, float], None]) -> Iterator[Difference]:

@@ -51,6 +51,8 @@ class Settings:
     ops_listen: Address
     store: StoreUrl
     read_replica: PostgresUrl | None
+    outbox: Path
+    outbox_size: int
     presence: str
     site: tuple[str, ...]
     time_zone: str
@@ -113,6 +115,20 @@ def without_password(url: str) -> str:
     """A URL as it may be shown."""
     url = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", url)
     return re.sub(r"([?&]password=)[^&#]*", r"\1***", url)
+
+
+def parse_path(text: str) -> Path:
+    if not text or not text.isprintable():
+        raise ValueError("expected the path of a file")
+    return Path(text)
+
+
+def parse_size(text: str) -> int:
+    """In bytes."""
+    match = re.fullmatch(r"(\d{1,6})([MG])B", text, re.ASCII)
+    if match is None or not int(match[1]):
+        raise ValueError("expected a size such as 256MB or 2GB")
+    return int(match[1]) * {"M": 10**6, "G": 10**9}[match[2]]
 
 
 def parse_presence(text: str) -> str:
@@ -220,6 +236,10 @@ def default_store() -> str:
     return f"sqlite://{quote(str(user_data_path('statsvc') / 'stats.db'))}"
 
 
+def default_outbox() -> str:
+    return str(user_data_path("statsvc") / "outbox.db")
+
+
 STORE = Setting(
     "store",
     "URL",
@@ -228,6 +248,16 @@ STORE = Setting(
     "where counts are kept: sqlite:///PATH or postgresql://USER@HOST/DATABASE"
     " (default: stats.db in the user's data folder)",
 )
+OUTBOX = Setting(
+    "outbox",
+    "PATH",
+    parse_path,
+    None,
+    "with a PostgreSQL store: this node's own file for events that can't be brought there now"
+    " (default: outbox.db in the user's data folder)",
+)
+DEFAULTS: Mapping[Setting, Callable[[], str]] = {STORE: default_store, OUTBOX: default_outbox}
+"""Of settings whose default is a place of the user's."""
 SETTINGS = (
     Setting("listen", "H:P", parse_address, "0.0.0.0:8080", "where pages call; port 0 takes a free one"),
     Setting("ops-listen", "H:P", parse_address, "127.0.0.1:8081", "metrics and health; not for the internet"),
@@ -239,6 +269,8 @@ SETTINGS = (
         None,
         "a streaming replica of a PostgreSQL store: totals are read there as long as it is not behind",
     ),
+    OUTBOX,
+    Setting("outbox-size", "SIZE", parse_size, "256MB", "how much of events the outbox holds at most"),
     Setting("presence", "URL", parse_presence, "memory:", "where it is known who is current"),
     Setting("site", "DOMAIN", parse_domain, None, "register this site at start if it is new", many=True),
     Setting(
@@ -339,7 +371,7 @@ def _given(
     if text := environment.get(setting.variable, ""):
         values = [value for value in text.split(",") if value.strip()] if setting.many else [text]
         return values, setting.variable
-    default = default_store() if setting is STORE else setting.default
+    default = DEFAULTS[setting]() if setting in DEFAULTS else setting.default
     return ([] if default is None else [default]), setting.option
 
 

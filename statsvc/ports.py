@@ -133,6 +133,20 @@ class Space(NamedTuple):
     """What is left on the disk; None as above."""
 
 
+class Outbox(Protocol):
+    """What waits to be brought to a store in a network."""
+
+    @property
+    def batches(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def most_bytes(self) -> int: ...
+    @property
+    def oldest_ms(self) -> int | None:
+        """When what waits longest was committed here, in milliseconds since the epoch."""
+
+
 class Registry(Protocol):
     """Keeps the sites, their baselines and tokens. Raises SiteError for what makes no sense."""
 

@@ -16,9 +16,8 @@ from statsvc.api.connection import MOST_UNANSWERED_BYTES, REQUESTS_AT_ONCE, Door
 from statsvc.api.http import COMMON_HEADERS, OPERATIONS_HEADERS
 from statsvc.api.listener import Listener
 from statsvc.api.routes import STREAMS, Parts, operations_app, public_app
-from statsvc.backends import opened_store
+from statsvc.backends import served_store
 from statsvc.board import Board
-from statsvc.clock import SystemClock
 from statsvc.collector import Collector
 from statsvc.config import Address, Settings
 from statsvc.errors import SiteError, StoreError
@@ -29,6 +28,7 @@ from statsvc.limits import Limits
 from statsvc.log import LogObserver
 from statsvc.metrics.announced import AnnouncedMetrics
 from statsvc.metrics.counters import write_counters
+from statsvc.metrics.outbox import OutboxCollector
 from statsvc.metrics.requests import RequestMetrics
 from statsvc.metrics.sites import write_sites
 from statsvc.metrics.state import StateMetrics
@@ -55,14 +55,12 @@ class Running(NamedTuple):
 @asynccontextmanager
 async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Running]:
     """The service, from its first answer to its last. Raises StoreError or ConfigError at the start."""
-    clock = clock or SystemClock()
     observers: list[Observer] = [LogObserver()]
     announce = Announcer(observers)
     draining, stopping = asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
-        store, registry, _ = await stack.enter_async_context(
-            opened_store(settings.store, serving=True, read_replica=settings.read_replica)
-        )
+        served = await stack.enter_async_context(served_store(settings, announce))
+        store, registry, clock = served.store, served.registry, clock or served.clock
         await _register(settings, registry, clock)
         sites, keyring, presence = Sites(registry), Keyring(store), MemoryPresence(store)
         board = Board(store, presence)
@@ -114,6 +112,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
                 "stream_readers": lambda: pages_call[STREAMS].readers,
             },
         )
+        if served.outbox is not None:
+            metrics.register(OutboxCollector(served.outbox, clock))
         write = _site_writer(metrics, state, announced, parts)
         public = Listener(pages_call, door)
         operations = Listener(operations_app(parts, metrics, write), Door(announce, OPERATIONS_HEADERS))

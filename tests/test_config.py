@@ -49,6 +49,16 @@ def test_bad_values_are_all_named_at_once():
     )
 
 
+def test_an_outbox_is_a_file_beside_the_users_data_and_its_size_has_a_unit():
+    """What is no size is told with one that is."""
+    assert str(load_settings({}, {}).outbox).endswith("/outbox.db")
+    settings = load_settings({"outbox": "/var/lib/outbox.db", "outbox_size": "2GB"}, {})
+    assert (settings.outbox, settings.outbox_size) == (Path("/var/lib/outbox.db"), 2_000_000_000)
+    for wrong in ("2", "0MB", "2 GB", "-1GB"):
+        with pytest.raises(ConfigError, match="expected a size such as 256MB or 2GB"):
+            load_settings({"outbox_size": wrong}, {})
+
+
 @pytest.mark.parametrize(
     ("url", "path"),
     [

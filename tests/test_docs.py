@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,6 +21,7 @@ from statsvc.languages import labels, rows
 from statsvc.model import DropReason, Site
 from statsvc.service import FILES_FOR_THE_REST, MOST_CONNECTIONS
 from statsvc.snippet_command import EXAMPLE_URL, lines
+from tests.postgres import database_of
 from tests.process import CHROME
 
 ROOT = Path(__file__).parent.parent
@@ -69,11 +71,14 @@ def test_every_limit_is_documented():
         assert number in row
 
 
-async def test_every_metric_is_documented(app):
-    """With its type and labels, as the real /metrics has them; and no other is."""
-    await app.view("/")
-    async with app.session.get(f"{app.operations}/metrics") as response:
-        families = list(text_string_to_metric_families(await response.text()))
+async def test_every_metric_is_documented(start, tmp_path):
+    """With its type and labels, as the real /metrics has them, of a fleet's node too; and no other is."""
+    families: list[Any] = []
+    for store in (f"sqlite://{tmp_path}/stats.db", database_of(tmp_path)):
+        async with start(store=store, outbox=f"{tmp_path}/outbox.db") as app:
+            await app.view("/")
+            async with app.session.get(f"{app.operations}/metrics") as response:
+                families += text_string_to_metric_families(await response.text())
     served = {}
     for family in families:
         if family.name.startswith("statsvc_"):

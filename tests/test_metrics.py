@@ -20,6 +20,7 @@ from statsvc.announcements import (
 )
 from statsvc.metrics.announced import AnnouncedMetrics
 from statsvc.metrics.counters import SERIES_AT_ONCE, SiteCounter, write_counters
+from statsvc.metrics.outbox import OutboxCollector
 from statsvc.model import DropReason, Site
 from tests.facts import NOON_MS, FakeClock
 from tests.golden import equals_golden
@@ -65,6 +66,29 @@ async def test_metrics_are_what_is_documented():
         Fault("here", "ValueError: x", "Traceback"),
     )
     equals_golden("metrics.txt", text)
+
+
+def test_what_waits_in_the_outbox_has_its_age():
+    """Since its first batch was committed here; 0 where nothing waits, and where the clock went back."""
+
+    class Waiting:
+        batches, size_bytes, most_bytes = 2, 300, 1000
+        oldest_ms: int | None = NOON_MS
+
+    outbox, clock = Waiting(), FakeClock(NOON_MS)
+    registry = CollectorRegistry()
+    registry.register(OutboxCollector(outbox, clock))
+
+    def age() -> float | None:
+        return registry.get_sample_value("statsvc_outbox_age_seconds")
+
+    clock.advance(90)
+    assert age() == 90
+    assert registry.get_sample_value("statsvc_outbox_bytes") == 300
+    outbox.oldest_ms = clock.now().wall_ms + 1000
+    assert age() == 0
+    outbox.oldest_ms = None
+    assert age() == 0
 
 
 async def test_names_follow_prometheus_rules(app):

@@ -21,7 +21,7 @@ from statsvc.stores.sqlite import Database, SqliteStore
 from statsvc.tally import Tally
 from tests.facts import NOON_MS
 from tests.test_log import Listener
-from tests.test_stores import TODAY, a_tally, batch
+from tests.test_stores import TODAY, a_tally, batch, postgres
 
 ROOM = 1_000_000
 
@@ -257,7 +257,7 @@ async def test_health_looks_where_the_next_batch_goes(node, remote, tmp_path):
     await node.store.probe()
     await node.cut_off()
     await node.store.probe()
-    node.store.outbox._most_bytes = node.store.outbox.size_bytes
+    node.store.outbox.most_bytes = node.store.outbox.size_bytes
     with pytest.raises(StoreError, match="is full"):
         await node.store.probe()
 
@@ -353,6 +353,20 @@ async def test_a_batch_of_a_newer_format_is_told(node, remote):
     await database.write("UPDATE batches SET format = 1")
     await database.close()
     await node.start()
+
+
+async def test_a_batch_that_is_brought_again_after_hours_is_counted_once(tmp_path):
+    """PostgreSQL forgets open visits and ids, but the ids of what each node brought last it still knows."""
+    async with postgres(tmp_path) as (store, _), postgres(tmp_path) as (other, _):
+        for number in range(120):
+            await store.commit(batch(number, a_tally(), at_ms=NOON_MS))
+        await other.commit(batch(1000, a_tally(), at_ms=NOON_MS))
+        later_ms = NOON_MS + 3600_000
+        await other.forget(later_ms, later_ms, TODAY)
+        assert await other.open_visits() == []
+        for number in (*range(20, 120), 1000):
+            await store.commit(batch(number, a_tally(), at_ms=NOON_MS))
+        assert (await store.history(1, TODAY, TODAY)).total == PageTotals(121, 242)
 
 
 @hypothesis_settings(max_examples=25)

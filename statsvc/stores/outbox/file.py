@@ -30,7 +30,7 @@ class OutboxFile:
 
     def __init__(self, database: Database, most_bytes: int) -> None:
         self._database = database
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self._delivered_to = 0
         self.unswept = False
         """Whether what was delivered is in the file still."""
@@ -65,7 +65,7 @@ class OutboxFile:
     async def keep(self, batch: Batch) -> bool:
         """Durably; False where it is here already. Raises StoreError where there is no room."""
         encoded = _encode(batch)
-        if self.size_bytes + len(encoded) > self._most_bytes:
+        if self.size_bytes + len(encoded) > self.most_bytes:
             raise StoreError(
                 f"the outbox {self._database.path} is full: {self.batches:,} batches wait for the store"
             )
@@ -120,7 +120,7 @@ class OutboxFile:
 
     async def probe(self) -> None:
         """Raises StoreError where a batch could not be kept now."""
-        if self.size_bytes >= self._most_bytes:
+        if self.size_bytes >= self.most_bytes:
             raise StoreError(f"the outbox {self._database.path} is full")
         await self._database.probe()
 

@@ -15,11 +15,24 @@ from statsvc.stores.batch_json import as_json
 from statsvc.stores.postgres.database import PostgresDatabase, Row
 from statsvc.stores.postgres.replica import PostgresReplica
 
+REMEMBERED_BATCHES = 100
+"""Of each node the ids of so many of its last batches are known when the rest of them is forgotten."""
+REMEMBERED_DAYS = 30
 FORGET_ROWS = 5000
 """Rows destroyed in one statement, so that none takes long."""
 FOLD_PAGES = 200
 """Pages folded in one transaction: commits on them wait for it."""
 
+# Those that were not seen here are none of those that may be deleted then.
+_REMEMBER = """
+    WITH latest AS (
+      SELECT id, at_ms, row_number() OVER (PARTITION BY node ORDER BY place DESC) AS place FROM batches
+    ), remembered AS (
+      INSERT INTO remembered (id) SELECT id FROM latest WHERE place <= $2 AND at_ms < $1
+      ON CONFLICT DO NOTHING
+    )
+    SELECT pg_snapshot_xmin(pg_current_snapshot())::text
+"""
 _HISTORIES = """
     SELECT wanted.site, totals.visits, totals.pageviews, baseline.visits, baseline.pageviews,
            peak.visitors, peak.at_ms, peak_today.visitors, peak_today.at_ms,
@@ -64,7 +77,8 @@ class PostgresStore:
         tally = batch.tally
         sites = {key[0] for key in chain[tuple[Any, ...]](tally.days, tally.pages, tally.peaks)}
         await self._database.fetch(
-            "SELECT commit_batch($1, $2, $3, $4, $5, $6)",
+            "SELECT commit_batch($1, $2, $3, $4, $5, $6)"
+            " WHERE NOT EXISTS (SELECT FROM remembered WHERE id = $1)",
             batch.id,
             batch.at_ms,
             batch.open_visits,
@@ -158,13 +172,23 @@ class PostgresStore:
 
     async def forget(self, batches_before_ms: int, receipts_before_ms: int, days_before: str) -> None:
         # Every node does this: what another has taken in hand is passed over.
-        for table, before_ms in (("batches", batches_before_ms), ("receipts", receipts_before_ms)):
-            # They were appended in the order of time, but for how much clocks differ.
-            await self._delete(
-                f"DELETE FROM {table} WHERE place IN (SELECT place FROM (SELECT place, at_ms FROM {table}"
-                " ORDER BY place LIMIT $1 FOR UPDATE SKIP LOCKED) AS first WHERE at_ms < $2) RETURNING 1",
-                before_ms,
-            )
+        ((seen_before,),) = await self._database.fetch(_REMEMBER, batches_before_ms, REMEMBERED_BATCHES)
+        await self._database.fetch(
+            "DELETE FROM remembered WHERE since < now() - make_interval(days => $1)", REMEMBERED_DAYS
+        )
+        # They were appended in the order of time, but for those that waited in an outbox.
+        await self._delete(
+            "DELETE FROM batches WHERE place IN (SELECT place FROM (SELECT place, at_ms, xid FROM batches"
+            " ORDER BY place LIMIT $1 FOR UPDATE SKIP LOCKED) AS first"
+            " WHERE at_ms < $2 AND xid < $3::text::xid8) RETURNING 1",
+            batches_before_ms,
+            seen_before,
+        )
+        await self._delete(
+            "DELETE FROM receipts WHERE place IN (SELECT place FROM (SELECT place, at_ms FROM receipts"
+            " ORDER BY place LIMIT $1 FOR UPDATE SKIP LOCKED) AS first WHERE at_ms < $2) RETURNING 1",
+            receipts_before_ms,
+        )
         await self._delete(
             "DELETE FROM newcomers WHERE (day, site, bot, batch) IN (SELECT day, site, bot, batch"
             " FROM newcomers WHERE day < $2 LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING 1",
