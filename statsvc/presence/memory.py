@@ -3,42 +3,11 @@
 import random
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
-from statsvc.errors import StoreDamaged
 from statsvc.model import Hit, Moment, Peak, Site, Touch
 from statsvc.ports import Store, Touched
-from statsvc.visits import OpenVisit, Visits
-
-Audience = tuple[int, bool]
-"""A site's id, and whether its bots (True) or people are meant."""
-
-
-class _Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A visit as a batch left it. The newest entry of a visitor is the whole truth about the visit."""
-
-    site: int
-    bot: bool
-    visitor: int
-    wall_ms: int
-    steady_ms: int
-    """The visit's latest event on both clocks; the steady one means something to the same process only."""
-    pages: list[int]
-    """Places in the record's `paths`, in the order of the visit's trail."""
-    formerly: tuple[int, ...]
-
-
-class _Record(msgspec.Struct, array_like=True):
-    """The journal of one batch."""
-
-    process: int
-    """Whose steady clock it was."""
-    paths: list[str]
-    visits: list[_Entry]
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Record).decode
+from statsvc.presence import journal
+from statsvc.presence.journal import Audience
+from statsvc.visits import Visits
 
 DAYS_KEPT = 2
 """Local days whose visitors are held: today's and, for a clock that steps back, another."""
@@ -55,25 +24,14 @@ class MemoryPresence:
 
     async def open(self, sites: Iterable[Site], now: Moment) -> None:
         known = {site.id: site for site in sites}
-        newest: dict[tuple[Audience, int], OpenVisit] = {}
-        for journal in await self._store.open_visits():
-            record = _record(journal)
-            for entry in record.visits:
-                audience = (entry.site, entry.bot)
-                for former in entry.formerly:
-                    newest.pop((audience, former), None)
-                if record.process == self._process:
-                    at = entry.steady_ms
-                else:
-                    # A wall clock that has stepped back must not put a visitor into the future.
-                    at = max(0, now.steady_ms - max(0, now.wall_ms - entry.wall_ms))
-                paths = tuple(record.paths[page] for page in entry.pages)
-                newest[audience, entry.visitor] = OpenVisit(entry.visitor, at, paths)
+        folded = journal.fold(await self._store.open_visits(), self._process, now)
         self._days.clear()
         self._visits.clear()
-        for (audience, _), visit in sorted(newest.items(), key=lambda item: item[1].at):
+        for audience, open_visits in folded.visits.items():
             if audience[0] in known:
-                self._visits_of(known[audience[0]], audience).restore(visit)
+                visits = self._visits_of(known[audience[0]], audience)
+                for visit in open_visits:
+                    visits.restore(visit)
         for visits in self._visits.values():
             visits.expire(now.steady_ms)
 
@@ -143,29 +101,12 @@ class MemoryPresence:
         return day
 
     def _journal(self, touched: dict[tuple[Audience, int], Hit]) -> bytes:
-        paths: dict[str, int] = {}
-        entries = []
-        for ((site_id, bot), visitor), hit in touched.items():
-            visit = self._visits[site_id, bot].open_visit(visitor)
+        left = []
+        for (audience, visitor), hit in touched.items():
+            visit = self._visits[audience].open_visit(visitor)
             if visit is not None:
-                pages = [paths.setdefault(path, len(paths)) for path in visit.paths]
-                formerly = hit.identity.formerly
-                entries.append(_Entry(site_id, bot, visitor, *hit.at, pages, formerly))
-        return _encode(_Record(self._process, list(paths), entries))
-
-
-def _record(journal: bytes) -> _Record:
-    """Raises StoreDamaged for what is not as it was written."""
-    try:
-        record = _decode(journal)
-        if any(max(entry.pages) >= len(record.paths) for entry in record.visits if entry.pages):
-            raise ValueError("it names a page that is not there")  # noqa: TRY301 - as the decoder would
-    except (msgspec.MsgspecError, ValueError) as exc:
-        raise StoreDamaged(
-            f"an open visit that is kept in the store can't be read ({exc}): stop the service, put the store"
-            " aside and restore a backup"
-        ) from exc
-    return record
+                left.append((audience, hit, visit.paths))
+        return journal.write(self._process, left)
 
 
 def _raise_peak(peaks: dict[tuple[int, str], Peak], key: tuple[int, str], visitors: int, at_ms: int) -> None:
