@@ -132,6 +132,11 @@ class Load:
         """What `run` sends ends, with the answers under way."""
         self._enough = True
 
+    async def until_sent(self, more: int) -> None:
+        """Until the ledger has so many more events."""
+        enough = len(self._ledger.sent) + more
+        await until(lambda: len(self._ledger.sent) > enough)
+
     async def send(self, site: str, visitor: int, path: str = "/", name: str = "pageview") -> Sent | None:
         """One event, sent once; None where no connection could be made."""
         event = {"n": name, "u": f"https://{site}{path}", "d": site}

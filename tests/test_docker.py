@@ -10,11 +10,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-import jsonschema
 import pytest
 import yaml
 
@@ -24,9 +22,6 @@ from tests.test_connections import AMBIGUOUS
 
 ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / "docker"
-SCHEMA = ROOT.parent / "shared" / "schemas" / "compose-spec.json"
-COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 LAST = b"GET /counter.js HTTP/1.1\r\nHost: stats.example\r\nConnection: close\r\n\r\n"
 EVENT = b'{"n": "pageview", "u": "https://hue.gov.vn/", "d": "hue.gov.vn"}'
 
@@ -51,25 +46,6 @@ def running(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
 def test_the_dockerfile_passes_hadolint():
     """No warning."""
     assert run(program("hadolint"), DOCKER / "Dockerfile") == ""
-
-
-def test_compose_is_as_specified():
-    """By the Compose Specification's own schema."""
-    if not SCHEMA.exists():
-        pytest.skip("the Compose Specification's schema is not here")
-    jsonschema.Draft7Validator(json.loads(SCHEMA.read_text())).validate(COMPOSE)
-
-
-def test_both_generations_of_compose_take_the_file():
-    """The plugin is held to the specification above; this is the program that Debian still has."""
-    run(program("docker-compose"), "-f", DOCKER / "compose.yaml", "config", "-q")
-
-
-def test_compose_shares_no_data_with_another_projects_folder_of_that_name():
-    """Without a project's name the folder's is taken, which is `docker` elsewhere, too."""
-    assert {volume["name"] for volume in COMPOSE["volumes"].values()} == {
-        f"statsvc-{name}" for name in COMPOSE["volumes"]
-    }
 
 
 def test_commands_get_the_installed_services_store_and_user(tmp_path):
@@ -111,51 +87,6 @@ def test_the_nightly_copy_is_kept_and_dated(tmp_path):
         subprocess.run(["/bin/sh", "-c", order], check=False)
         assert old.exists() == kept
     assert re.fullmatch(r"backup \S+/stats-\d{4}-\d\d-\d\d\.db\n", (tmp_path / "asked").read_text())
-
-
-def test_compose_names_only_what_is_there():
-    """Files, folders, volumes and services."""
-    for name, service in SERVICES.items():
-        if build := service.get("build"):
-            context = (DOCKER / build["context"]).resolve()
-            assert context == ROOT
-            assert (context / build["dockerfile"]).is_file()
-        for volume in service.get("volumes", ()):
-            source = volume.split(":")[0]
-            if source.startswith("."):
-                assert (DOCKER / source).exists(), f"{name}: {source}"
-            else:
-                assert source in COMPOSE["volumes"]
-        assert set(service.get("depends_on", ())) <= set(SERVICES)
-
-
-def test_compose_is_pinned_and_careful():
-    """No image that changes by itself, nothing writable but volumes, and only 8080 for the world."""
-    for service in SERVICES.values():
-        assert re.search(r":(local|v?\d+\.\d+\.\d+)$", service["image"])
-        assert service["read_only"]
-        assert service["cap_drop"] == ["ALL"]
-    published = [port for service in SERVICES.values() for port in service.get("ports", ())]
-    assert [port for port in published if not port.startswith("127.0.0.1:")] == ["8080:8080"]
-
-
-def test_prometheus_takes_its_configuration_and_scrapes_what_compose_starts(tmp_path):
-    """With the rules that compose mounts."""
-    config = (DOCKER / "prometheus.yml").read_text()
-    parsed = yaml.safe_load(config)
-    jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in parsed["scrape_configs"]}
-    assert jobs["statsvc"] == ["statsvc:8081"]
-    for targets in jobs.values():
-        assert {target.split(":")[0] for target in targets} <= {*SERVICES, "localhost"}
-    here = tmp_path / "prometheus.yml"
-    mounts = dict(
-        volume.split(":")[1::-1] for volume in SERVICES["prometheus"]["volumes"] if volume[0] == "."
-    )
-    for there in parsed["rule_files"]:
-        mounted = there.removesuffix("/*.yaml")
-        config = config.replace(mounted, str(DOCKER / mounts[mounted]))
-    here.write_text(config)
-    assert "SUCCESS" in run(program("promtool"), "check", "config", here)
 
 
 def test_the_demo_has_an_alert_of_its_own(tmp_path):
@@ -228,30 +159,22 @@ def test_the_receiver_refuses_what_is_no_alert(body):
                 urlopen(f"http://{address}/", body, timeout=5)
 
 
-def test_grafana_finds_its_dashboards_and_its_source():
-    """What is provisioned is where compose puts it."""
-    provisioning = ROOT / "grafana" / "provisioning"
-    mounts = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
-    assert mounts["../grafana/provisioning"] == "/etc/grafana/provisioning"
-    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"]
-    assert source["url"] == "http://prometheus:9090"
-    assert source["uid"] == "prometheus"
-    (provider,) = yaml.safe_load((provisioning / "dashboards" / "statsvc.yaml").read_text())["providers"]
-    assert provider["options"]["path"] == mounts["../grafana/dashboards"]
-
-
-def test_the_systemd_unit_is_sound_and_hardened(tmp_path):
-    """systemd finds nothing to complain of, and rates its exposure as low."""
+@pytest.mark.parametrize("name", ["statsvc.service", "statsvc@8081.service"])
+def test_the_systemd_unit_is_sound_and_hardened(name, tmp_path):
+    """systemd finds nothing to complain of, and rates its exposure as low; of a process on a shared port, too."""
     analyze = program("systemd-analyze")
-    unit = tmp_path / "statsvc.service"
+    unit = tmp_path / name
     statsvc = Path(sys.executable).with_name("statsvc")
     unit.write_text(
         (DOCKER / "statsvc.service").read_text().replace("/opt/statsvc/bin/statsvc", str(statsvc))
     )
+    drop_ins = tmp_path / "statsvc@.service.d"
+    drop_ins.mkdir()
+    (drop_ins / "shared-port.conf").write_text((DOCKER / "statsvc@.conf").read_text())
     complaints = [line for line in run(analyze, "verify", unit).splitlines() if "statsvc" in line]
     assert complaints == []
     said = run(analyze, "security", "--offline=true", unit)
-    exposure = re.search(r"exposure level for statsvc.service: ([\d.]+)", said)
+    exposure = re.search(rf"exposure level for {name}: ([\d.]+)", said)
     assert exposure
     assert float(exposure[1]) < 2.0
 

@@ -5,7 +5,7 @@ import random
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.load import Books, Ledger, Outcome, loading, pageviews, until
+from tests.load import Books, Ledger, Outcome, loading, pageviews
 from tests.nodes import Nginx, kept_ports
 from tests.process import UNLIMITED, Service
 
@@ -29,8 +29,7 @@ async def test_a_rolling_restart_of_three_nodes_costs_no_event(tmp_path: Path) -
         async with loading(nginx.at, ledger) as load, asyncio.TaskGroup() as tasks:
             tasks.create_task(load.run([SITE], PEOPLE, random.Random(1)))
             for name in NODES:
-                sent = len(ledger.sent)
-                await until(lambda sent=sent: len(ledger.sent) > sent + 100)
+                await load.until_sent(100)
                 assert await asyncio.to_thread(running[name].stop) == 0
                 again = await asyncio.to_thread(node, tmp_path, name, at[name])
                 running[name] = stack.enter_context(again)

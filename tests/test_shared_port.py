@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from statsvc.api.shared_port import let_none_begin
-from tests.load import Books, Ledger, Outcome, loading, pageviews, until
+from tests.load import Books, Ledger, Outcome, loading, pageviews
 from tests.process import UNLIMITED, Service, command
 
 SITE = "hue.gov.vn"
@@ -41,11 +41,10 @@ async def test_a_restart_of_one_of_two_processes_resets_no_connection(tmp_path: 
         assert goes.public == stays.public
         async with loading(stays.public, ledger, keep_alive=False) as load, asyncio.TaskGroup() as tasks:
             tasks.create_task(load.run([SITE], PEOPLE, random.Random(1)))
-            await until(lambda: len(ledger.sent) > 300)
+            await load.until_sent(300)
             assert await asyncio.to_thread(goes.stop) == 0
             stack.enter_context(await asyncio.to_thread(sharing, stores[1], stays.public))
-            sent = len(ledger.sent)
-            await until(lambda: len(ledger.sent) > sent + 300)
+            await load.until_sent(300)
             load.end()
     assert ledger.unreached == 0
     assert ledger.outcomes() == {Outcome.ACKNOWLEDGED: len(ledger.sent)}
