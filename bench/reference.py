@@ -9,7 +9,8 @@ import sys
 import uvloop
 from aiohttp import web
 
-from statsvc.api.listener import KEEPALIVE_SECONDS, WAITING_CONNECTIONS
+from statsvc.api.connection import KEEPALIVE_SECONDS
+from statsvc.api.listener import WAITING_CONNECTIONS
 from statsvc.config import parse_address
 
 

@@ -4,6 +4,7 @@ StatsvcError
 ├── ConfigError        a setting that cannot be used; names every bad one at once
 ├── InvalidEvent       an event that does not say what it must; names the bad fields
 ├── UnknownSite        an event or a question about a site that is not registered
+├── Refused            a request that is not answered as asked; names the HTTP status
 ├── SiteError          a site, baseline or token command that cannot be carried out
 │   ├── NoSuchSite     about a site that is not registered
 │   ├── NoSuchToken    about a token that is not there, or of another site
@@ -40,6 +41,18 @@ class InvalidEvent(StatsvcError):
 class UnknownSite(StatsvcError):
     def __init__(self, domain: str) -> None:
         super().__init__(f"no site {domain[:200]!r} is registered here")
+
+
+class Refused(StatsvcError):
+    """`headers` go with the answer; `close` ends the connection after it."""
+
+    def __init__(
+        self, status: int, sentence: str, headers: Mapping[str, str] | None = None, *, close: bool = False
+    ) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.headers = headers
+        self.close = close
 
 
 class SiteError(StatsvcError):

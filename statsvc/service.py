@@ -12,10 +12,12 @@ from typing import NamedTuple
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
 from statsvc.announcements import Announcer, Draining, Observer, Started, Stopped, Stopping
-from statsvc.api.connection import MOST_UNANSWERED_BYTES, REQUESTS_AT_ONCE, Door
+from statsvc.api.door import MOST_UNANSWERED_BYTES, REQUESTS_AT_ONCE, Door
 from statsvc.api.http import COMMON_HEADERS, OPERATIONS_HEADERS
 from statsvc.api.listener import Listener
-from statsvc.api.routes import STREAMS, Parts, operations_app, public_app
+from statsvc.api.reading import Reading
+from statsvc.api.routes import Parts, operations_routes, public_routes
+from statsvc.api.stream import Streams
 from statsvc.backends import served_store
 from statsvc.board import Board
 from statsvc.collector import Collector
@@ -77,6 +79,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         metrics = CollectorRegistry()
         announced = AnnouncedMetrics(metrics, clock)
         observers.append(announced)
+        streams = Streams(Reading(sites, registry), sites, board, clock, announce, stopping)
         parts = Parts(
             sites=sites,
             registry=registry,
@@ -86,19 +89,20 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             clock=clock,
             announce=announce,
             observe=RequestMetrics(metrics).observe,
+            streams=streams,
             draining=draining,
-            stopping=stopping,
             trusted_proxies=settings.trusted_proxy,
             sites_changed=housekeeping.read_sites,
         )
-        pages_call = public_app(parts)
         door = Door(
+            public_routes(parts).answer,
             announce,
             COMMON_HEADERS,
+            draining,
             most_connections=_room(),
             requests_at_once=REQUESTS_AT_ONCE,
             unanswered_bytes=MOST_UNANSWERED_BYTES,
-            streams=lambda: pages_call[STREAMS].readers,
+            streams=lambda: streams.readers,
         )
         state = StateMetrics(
             metrics,
@@ -109,14 +113,16 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
                 "window_entries": presence.window_entries,
                 "requests_in_flight": lambda: door.requests,
                 "connections": lambda: door.connections,
-                "stream_readers": lambda: pages_call[STREAMS].readers,
+                "stream_readers": lambda: streams.readers,
             },
         )
         if served.outbox is not None:
             metrics.register(OutboxCollector(served.outbox, clock))
         write = _site_writer(metrics, state, announced, parts)
-        public = Listener(pages_call, door)
-        operations = Listener(operations_app(parts, metrics, write), Door(announce, OPERATIONS_HEADERS))
+        public = Listener(door)
+        operations = Listener(
+            Door(operations_routes(parts, metrics, write).answer, announce, OPERATIONS_HEADERS, draining)
+        )
 
         # Stopped in the opposite order: drain, commit and answer what is here, close, then the rest.
         lag = asyncio.create_task(state.watch_lag())
@@ -128,6 +134,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             settings.ops_listen, where_taken=ONE_EACH if settings.reuse_port else ""
         )
         stack.push_async_callback(public.close)
+        streams.start()
+        stack.push_async_callback(streams.stop)
         ingest.start()
         stack.push_async_callback(ingest.stop)
         public_at = await public.open(

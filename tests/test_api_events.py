@@ -4,7 +4,8 @@ import gzip
 import orjson
 import pytest
 
-from statsvc.api import http
+from statsvc.api import request
+from statsvc.api.answer import Answer, encode_headers
 from tests.process import CHROME
 
 EVENT = {"n": "pageview", "u": "https://hue.gov.vn/tin-tuc/1?utm=x#y", "d": "hue.gov.vn"}
@@ -295,7 +296,7 @@ async def test_a_compressed_body_is_not_unpacked(app):
 
 async def test_a_body_that_does_not_come_is_not_waited_for(app, monkeypatch):
     """408 with the time that was given, and the connection is closed."""
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(request, "BODY_SECONDS", 0.05)
     host, _, port = app.public.removeprefix("http://").rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"POST /api/event HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
@@ -335,3 +336,10 @@ async def test_headers_that_are_no_text_are_no_fault(app, path, header):
     )
     assert (await reader.read()).startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 304 "))
     writer.close()
+
+
+@pytest.mark.parametrize("bad", ["a\r\nX-Evil: 1", "a\nb", "a\0b"])
+def test_no_value_of_a_header_begins_another(bad):
+    """An answer whose header has a line break in it is not written."""
+    with pytest.raises(ValueError, match="X-Told"):
+        Answer(200, b"", {"X-Told": bad}).encode(encode_headers({}))

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from statsvc import service
-from statsvc.api import connection
-from statsvc.api.connection import MOST_UNANSWERED_BYTES
+from statsvc.api import connection, listener
+from statsvc.api.door import MOST_UNANSWERED_BYTES
 from tests.conftest import App
 from tests.load import noon_zone
 from tests.process import CHROME, Service, command
@@ -103,9 +103,8 @@ AMBIGUOUS = {
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
-async def test_what_can_be_read_in_two_ways_is_read_in_none(app: App, name: str, monkeypatch: Any) -> None:
+async def test_what_can_be_read_in_two_ways_is_read_in_none(app: App, name: str) -> None:
     """One answer, 4xx, and the connection is closed; the event that was smuggled behind it is not counted."""
-    monkeypatch.setattr("statsvc.api.http.BODY_SECONDS", 0.2)
     statuses = await answers(app, AMBIGUOUS[name])
     assert len(statuses) == 1
     assert 400 <= statuses[0] < 500
@@ -116,6 +115,9 @@ async def test_what_can_be_read_in_two_ways_is_read_in_none(app: App, name: str,
     ("name", "sent", "statuses"),
     [
         ("pipelined", WHOLE * 3 + WHOLE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1), [202] * 4),
+        ("many pipelined", WHOLE * 99 + WHOLE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1), [202] * 100),
+        ("an old client's", WHOLE.replace(b"HTTP/1.1", b"HTTP/1.0"), [202]),
+        ("an old client's, kept open", WHOLE.replace(b"HTTP/1.1\r\n", b"HTTP/1.0\r\nConnection: keep-alive\r\n") + WHOLE.replace(b"HTTP/1.1", b"HTTP/1.0"), [202] * 2),
         ("chunked", HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT), [202]),
         ("absolute", WHOLE.replace(b" /api", b" http://other/api").replace(b"Host: x", b"Host: x\r\nConnection: close"), [202]),
         ("expecting", WHOLE.replace(b"Host: x", b"Host: x\r\nConnection: close\r\nExpect: 100-continue"), [100, 202]),
@@ -128,6 +130,17 @@ async def test_what_is_unusual_and_clear_is_answered(
     """Each request once, in order, and counted once."""
     assert await answers(app, sent) == statuses
     assert await pageviews(app) == statuses.count(202)
+
+
+async def test_a_head_is_the_same_without_its_body(app: App) -> None:
+    """HEAD tells how long GET's answer is, and the next answer comes right behind it."""
+    get = b"GET /counter.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with connected(app) as (reader, writer):
+        writer.write(get.replace(b"GET", b"HEAD") + get.replace(b"Host: x", b"Host: x\r\nConnection: close"))
+        head, got, body = (await said(reader)).split(b"\r\n\r\n", 2)
+    (told,) = re.findall(rb"Content-Length: (\d+)", head)
+    assert len(body) == int(told)
+    assert told in got
 
 
 async def test_what_is_no_request_gets_a_sentence_and_is_counted(app: App, capsys: Any) -> None:
@@ -222,7 +235,7 @@ async def test_a_connection_that_is_never_used_is_closed(app: App, monkeypatch: 
 
 async def test_answers_that_are_not_read_end_the_connection(start: Any, monkeypatch: Any) -> None:
     """Who asks and asks and takes no answer keeps neither its connection nor what it would be answered."""
-    monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.3)
+    monkeypatch.setattr(listener, "UNREAD_SECONDS", 0.3)
     async with start() as app, connected(app) as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         get = b"GET /counter.js HTTP/1.1\r\nHost: x\r\n\r\n" * 30

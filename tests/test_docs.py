@@ -10,10 +10,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from statsvc.announcements import CutReason
-from statsvc.api.connection import HEAD_SECONDS, MOST_UNANSWERED_BYTES, REQUESTS_AT_ONCE, UNREAD_SECONDS
-from statsvc.api.http import BODY_SECONDS
-from statsvc.api.listener import KEEPALIVE_SECONDS, LONGEST_LINE_BYTES
-from statsvc.api.routes import LARGEST_EVENT_BYTES
+from statsvc.api.connection import KEEPALIVE_SECONDS, LONGEST_LINE_BYTES
+from statsvc.api.door import HEAD_SECONDS, MOST_UNANSWERED_BYTES, REQUESTS_AT_ONCE
+from statsvc.api.listener import UNREAD_SECONDS
+from statsvc.api.request import BODY_SECONDS, LARGEST_BODY_BYTES
 from statsvc.api.stream import MOST_READERS, MOST_UNSENT_BYTES
 from statsvc.config import SETTINGS
 from statsvc.ingest import HANGING_SECONDS, HITS_IN_OPEN_BATCH
@@ -59,7 +59,7 @@ def test_every_limit_is_documented():
         "time for a body": f"{BODY_SECONDS:.0f} seconds",
         "bytes before an answer": f"{MOST_UNANSWERED_BYTES // 1024} KiB",
         "one line of a head": f"{LONGEST_LINE_BYTES // 1024} KiB",
-        "body of an event": f"{LARGEST_EVENT_BYTES // 1024} KiB",
+        "body of an event": f"{LARGEST_BODY_BYTES // 1024} KiB",
         "an answer of which nothing": f"{UNREAD_SECONDS:.0f} seconds",
         "a connection between": f"{KEEPALIVE_SECONDS:.0f} seconds",
         "readers of streams": f"{MOST_READERS:,}",

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from statsvc.api.routes import Parts, operations_app, public_app
+from statsvc.api.dispatch import Dispatch
+from statsvc.api.routes import Parts, operations_routes, public_routes
+from statsvc.api.stream import Streams
 from statsvc.model import DropReason
 from tests.process import UNLIMITED, Service, command
 
@@ -29,13 +31,9 @@ MINUTES = 10
 GENERATED = re.compile(r"(\d+) generated")
 
 
-def routes(app: web.Application) -> dict[str, set[str]]:
-    """The methods of each path."""
-    methods: dict[str, set[str]] = {}
-    for route in app.router.routes():
-        assert route.resource is not None
-        methods.setdefault(route.resource.canonical, set()).add(route.method)
-    return methods
+def methods(dispatch: Dispatch) -> dict[str, set[str]]:
+    """Those of each path."""
+    return {route.template: set(route.handlers) for route in dispatch.routes}
 
 
 def is_operations(path: str) -> bool:
@@ -58,14 +56,15 @@ def test_it_is_an_openapi_document():
 
 def test_it_has_every_route_of_the_listeners_and_no_other():
     """Paths and methods; HEAD and OPTIONS are as its introduction says."""
-    parts = Parts(**dict.fromkeys(Parts.__dataclass_fields__))  # type: ignore[arg-type]
-    public = routes(public_app(parts))
-    operations = routes(operations_app(parts, None, None))  # type: ignore[arg-type]
+    streams = Streams(*[None] * 6)  # type: ignore[arg-type]
+    parts = Parts(**dict.fromkeys(Parts.__dataclass_fields__) | {"streams": streams})  # type: ignore[arg-type]
+    public = methods(public_routes(parts))
+    operations = methods(operations_routes(parts, None, None))  # type: ignore[arg-type]
     for listener, asides in ((public, {hdrs.METH_HEAD, hdrs.METH_OPTIONS}), (operations, {hdrs.METH_HEAD})):
-        served = {path: methods - asides for path, methods in listener.items()}
-        assert served == documented(operations=listener is operations)
-    assert all(hdrs.METH_OPTIONS in methods for methods in public.values())
-    without_head = {path for path, methods in public.items() if methods == {"GET", "OPTIONS"}}
+        calls = {path: served - asides for path, served in listener.items()}
+        assert calls == documented(operations=listener is operations)
+    assert all(hdrs.METH_OPTIONS in served for served in public.values())
+    without_head = {path for path, served in public.items() if served == {"GET", "OPTIONS"}}
     assert without_head == {"/hit.gif", ENDLESS}
     for path in without_head:
         assert path in API["info"]["description"]

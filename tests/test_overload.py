@@ -16,7 +16,7 @@ import pytest
 import uvloop
 
 from statsvc import service
-from statsvc.api.connection import REQUESTS_AT_ONCE
+from statsvc.api.door import REQUESTS_AT_ONCE
 from tests.load import Books, Ledger, Outcome, loading, noon_zone, until, user_agent
 from tests.process import UNLIMITED, Service, command
 from tests.test_connections import WHOLE, connected, cut, said

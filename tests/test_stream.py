@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, ClientTimeout, web
+from aiohttp import ClientSession, ClientTimeout
 
 from statsvc.announcements import Announcer, Fault
 from statsvc.api import stream
+from statsvc.api.dispatch import Dispatch
+from statsvc.api.door import Door
+from statsvc.api.listener import Listener
 from statsvc.api.reading import Reading
 from statsvc.api.stream import KEEP_ALIVE_SECONDS, LEAST_INTERVAL_SECONDS, RECONNECT_MS, Streams
 from statsvc.board import Board
+from statsvc.config import Address
 from statsvc.errors import StoreError
 from statsvc.model import Moment, Site
 from statsvc.presence.memory import MemoryPresence
@@ -219,18 +223,16 @@ class Listening:
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[App]:
-        app = web.Application()
-        app.router.add_get("/api/stream", self.streams.get)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        announce = Announcer([self])
+        routes = Dispatch({"/api/stream": {"GET": self.streams.get}}, announce, lambda *_: None)
+        listener = Listener(Door(routes.answer, announce, {}, asyncio.Event()))
+        at = await listener.open(Address("127.0.0.1", 0))
         try:
-            host, port = runner.addresses[0][:2]
             async with ClientSession() as session:
-                yield App(session, f"{host}:{port}", "")
+                yield App(session, str(at), "")
         finally:
-            await self.streams.stop(app)
-            await runner.cleanup()
+            await self.streams.stop()
+            await listener.close()
 
 
 @pytest.fixture
@@ -320,7 +322,7 @@ async def test_a_fault_is_announced_and_ends_nothing(listening):
         await reader.message()
         listening.board.error = ZeroDivisionError("bad")
         listening.clock.advance(LEAST_INTERVAL_SECONDS)
-        await listening.streams.start(None)
+        listening.streams.start()
         async with asyncio.timeout(A_WHILE):
             while not listening.heard:
                 await asyncio.sleep(0)

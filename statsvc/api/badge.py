@@ -1,10 +1,12 @@
 """`GET /badge.svg`: the counter box as a picture, for pages without scripts, README pages and mail."""
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
+from statsvc.api.answer import Answer
 from statsvc.api.box import Boxes, picture_headers, question
 from statsvc.api.events import headers_of
 from statsvc.api.reading import Reading, is_known, weak_etag
+from statsvc.api.request import Request
 from statsvc.api.senders import Senders
 from statsvc.collector import Collected, Collector
 from statsvc.errors import InvalidEvent
@@ -13,6 +15,7 @@ from statsvc.picture import draw
 from statsvc.rules import page_of
 from statsvc.tally import PAGEVIEW
 
+SVG = {hdrs.CONTENT_TYPE: "image/svg+xml; charset=utf-8"}
 # Opened by itself, a picture is a document of our origin: it may style itself and nothing else.
 POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
 
@@ -24,7 +27,7 @@ class BadgeRoutes:
         self._collector = collector
         self._senders = senders
 
-    async def get(self, request: web.Request) -> web.Response:
+    async def get(self, request: Request) -> Answer:
         """The box, drawn; with `count=1`, the page `u` is counted first, as by `/hit.gif`."""
         url = _counted(request)
         path = page_of(url).path if url else None
@@ -38,15 +41,15 @@ class BadgeRoutes:
             etag = weak_etag(svg.encode())
             headers = picture_headers(site, asked, etag)
             if is_known(request, etag):
-                return web.Response(status=304, headers=headers)
-        return web.Response(text=svg, content_type="image/svg+xml", headers=headers | POLICY)
+                return Answer(304, headers=headers)
+        return Answer(200, svg.encode(), SVG | headers | POLICY)
 
-    async def _count(self, request: web.Request, site: Site, url: str) -> Collected:
+    async def _count(self, request: Request, site: Site, url: str) -> Collected:
         event = Event(PAGEVIEW, url, (site.domain,))
         return await self._collector.collect(event, self._senders.of(request))
 
 
-def _counted(request: web.Request) -> str:
+def _counted(request: Request) -> str:
     """The address of the page that is to be counted; empty for none. Raises InvalidEvent."""
     count = request.query.get("count", "0")
     if count not in {"0", "1"}:

@@ -9,10 +9,12 @@ from string import Template
 from typing import Any, NamedTuple
 
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
+from statsvc.api.answer import HTML, Answer
 from statsvc.api.http import PAGE_HEADERS
 from statsvc.api.reading import Reading, cache_headers, is_known, weak_etag
+from statsvc.api.request import Request
 from statsvc.board import Board
 from statsvc.errors import InvalidEvent
 from statsvc.languages import FALLBACK, TAG, TITLE, Language, language, rows
@@ -128,7 +130,7 @@ class BoxRoutes:
         self._script = script.substitute(milliseconds=REFRESH_SECONDS * 1000)
         self._policy = _policy(self._style, self._script)
 
-    async def get(self, request: web.Request) -> web.Response:
+    async def get(self, request: Request) -> Answer:
         """The box, for another page to show in a frame. Nothing is recorded."""
         asked = question(request.query, request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
         site = await self._reading.site(request)
@@ -136,8 +138,8 @@ class BoxRoutes:
         etag = weak_etag(page.encode())
         headers = picture_headers(site, asked, etag) | self._policy
         if is_known(request, etag):
-            return web.Response(status=304, headers=headers)
-        return web.Response(text=page, content_type="text/html", headers=headers)
+            return Answer(304, headers=headers)
+        return Answer(200, page.encode(), HTML | headers)
 
     def _draw(self, box: Box, theme: Theme) -> str:
         lines = [

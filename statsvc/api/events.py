@@ -1,8 +1,7 @@
 """Where hits come in: `POST /api/event` and, for pages without scripts, `GET /hit.gif`."""
 
-from aiohttp import web
-
-from statsvc.api.http import read_body
+from statsvc.api.answer import JSON, Answer
+from statsvc.api.request import Request
 from statsvc.api.senders import Senders
 from statsvc.api.wire import decode_event, event_of_query
 from statsvc.collector import Collected, Collector
@@ -11,6 +10,7 @@ from statsvc.collector import Collected, Collector
 PIXEL = bytes.fromhex(
     "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
 )
+GIF = {"Content-Type": "image/gif"}
 NEVER_CACHED = {"Cache-Control": "no-store, max-age=0"}
 
 
@@ -19,19 +19,17 @@ class EventRoutes:
         self._collector = collector
         self._senders = senders
 
-    async def post(self, request: web.Request) -> web.Response:
+    async def post(self, request: Request) -> Answer:
         """Records the event in the body; answers with the totals."""
-        event = decode_event(await read_body(request))
+        event = decode_event(await request.read())
         collected = await self._collector.collect(event, self._senders.of(request))
-        return web.Response(
-            status=202, body=collected.answer, content_type="application/json", headers=headers_of(collected)
-        )
+        return Answer(202, collected.answer, JSON | headers_of(collected))
 
-    async def pixel(self, request: web.Request) -> web.Response:
+    async def pixel(self, request: Request) -> Answer:
         """Records the page named in the query; answers with a transparent GIF."""
         event = event_of_query(request.query)
         collected = await self._collector.collect(event, self._senders.of(request))
-        return web.Response(body=PIXEL, content_type="image/gif", headers=headers_of(collected))
+        return Answer(200, PIXEL, GIF | headers_of(collected))
 
 
 def headers_of(collected: Collected) -> dict[str, str]:

@@ -5,21 +5,17 @@ import errno
 import os
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from aiohttp import web
-
 from statsvc.api import shared_port
-from statsvc.api.connection import Connection, Door
+from statsvc.api.connection import Connection
+from statsvc.api.door import Door
 from statsvc.config import Address
 from statsvc.errors import ConfigError
 
-KEEPALIVE_SECONDS = 75.0
-"""Longer than proxies keep an idle connection: they must be the ones to close it."""
-LONGEST_LINE_BYTES = 32 * 1024
-"""A hundred paths in other scripts than Latin are ten kilobytes of query."""
-LINGERING_SECONDS = 2.0
-"""How long a body that nobody wants is read after its answer."""
+UNREAD_SECONDS = 30.0
+"""A client that acknowledges, or takes, nothing of its answer for so long is gone. Kept by the kernel."""
 WAITING_CONNECTIONS = 1024
 """In the kernel, until they are accepted."""
 ACCEPTED_A_TURN = 200
@@ -38,8 +34,7 @@ HANDSHAKE_SECONDS = 0.25
 
 
 class Listener:
-    def __init__(self, app: web.Application, door: Door) -> None:
-        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=ANSWERING_SECONDS)
+    def __init__(self, door: Door) -> None:
         self._door = door
         self._sockets: list[socket.socket] = []
         self._shared = False
@@ -52,7 +47,6 @@ class Listener:
         """
         if shared and not shared_port.SUPPORTED:
             raise ConfigError([f"can't share {address}: processes share a port on Linux only"])
-        await self._runner.setup()
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(
@@ -77,7 +71,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         for _ in range(most):
             try:
-                peer, _ = listening.accept()
+                peer, (address, *_) = listening.accept()
             except BlockingIOError:
                 return
             except ConnectionAbortedError:
@@ -88,7 +82,9 @@ class Listener:
                 return
             peer.setblocking(False)
             if not self._door.turned_away(peer):
-                entering = loop.create_task(loop.connect_accepted_socket(self._connection, peer))
+                entering = loop.create_task(
+                    loop.connect_accepted_socket(partial(Connection, self._door, loop, address), peer)
+                )
                 self._entering.add(entering)
                 entering.add_done_callback(self._entered)
 
@@ -100,20 +96,6 @@ class Listener:
         self._entering.discard(entering)
         if not entering.cancelled():
             entering.exception()  # who has left meanwhile is nobody's problem
-
-    def _connection(self) -> Connection:
-        assert self._runner.server is not None
-        return Connection(
-            self._runner.server,
-            self._door,
-            asyncio.get_running_loop(),
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=LINGERING_SECONDS,
-            max_line_size=LONGEST_LINE_BYTES,
-            # Nobody compresses a few hundred bytes; unpacking what a stranger sends costs seconds.
-            auto_decompress=False,
-        )
 
     async def drain(self) -> None:
         """Accept no new connection; take what still comes on those there are, for a moment.
@@ -130,15 +112,14 @@ class Listener:
         if self._entering:
             await asyncio.wait(self._entering, timeout=ANSWERING_SECONDS)
         await asyncio.sleep(DRAIN_SECONDS)
-        assert self._runner.server is not None
-        self._runner.server.pre_shutdown()
+        self._door.close_idle()
         for _ in range(TURNS_TO_THE_BATCH):
             await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Wait for the answers under way, then close every connection."""
         self._close_sockets()
-        await self._runner.cleanup()
+        await self._door.close(ANSWERING_SECONDS)
 
     def _close_sockets(self) -> None:
         for listening in self._sockets:
@@ -164,7 +145,16 @@ def _listening(found: Sequence[tuple[socket.AddressFamily, Any]], *, shared: boo
             missing = exc
         else:
             listening.setblocking(False)
+            _end_lost_connections(listening)
             sockets.append(listening)
     if missing is not None and not sockets:
         raise missing
     return sockets
+
+
+def _end_lost_connections(listening: socket.socket) -> None:
+    """Have the kernel end, of those accepted here, whose peer is gone, and who takes nothing of an answer."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
+    if option is not None:
+        listening.setsockopt(socket.IPPROTO_TCP, option, int(UNREAD_SECONDS * 1000))

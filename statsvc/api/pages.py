@@ -9,9 +9,11 @@ from string import Template
 from typing import Any
 
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
+from statsvc.api.answer import HTML, Answer
 from statsvc.api.http import PAGE_HEADERS
+from statsvc.api.request import Request
 from statsvc.board import Board
 from statsvc.model import Site
 from statsvc.ports import Clock
@@ -35,8 +37,8 @@ class PageRoutes:
         self._style = (assets / "index.css").read_text("utf-8")
         self._index_headers = _index_headers(self._style)
 
-    async def script(self, request: web.Request) -> web.Response:
-        headers = {
+    async def script(self, request: Request) -> Answer:
+        headers: dict[str, str] = {
             hdrs.ETAG: self._script_etag,
             # The stale one serves pages through an outage: it shows the last numbers.
             hdrs.CACHE_CONTROL: (
@@ -44,12 +46,10 @@ class PageRoutes:
             ),
         }
         if self._script_etag in request.headers.get(hdrs.IF_NONE_MATCH, ""):
-            return web.Response(status=304, headers=headers)
-        return web.Response(
-            body=self._script, content_type="text/javascript", charset="utf-8", headers=headers
-        )
+            return Answer(304, headers=headers)
+        return Answer(200, self._script, {hdrs.CONTENT_TYPE: "text/javascript; charset=utf-8"} | headers)
 
-    async def index(self, request: web.Request) -> web.Response:
+    async def index(self, request: Request) -> Answer:
         """Each public site's numbers, and the lines to paste.
 
         Opened under a registered site's own host it counts itself, as a page of that site would.
@@ -69,9 +69,9 @@ class PageRoutes:
             sites=self._html["sites" if cards else "no_sites"].substitute(cards="".join(cards)),
             script=_tag("/counter.js", own, " data-count-local") if own else "",
         )
-        return web.Response(text=page, content_type="text/html", headers=self._index_headers)
+        return Answer(200, page.encode(), HTML | self._index_headers)
 
-    def _site_opened(self, request: web.Request) -> Site | None:
+    def _site_opened(self, request: Request) -> Site | None:
         """The public site whose own host, or an alias, is in the browser's address bar."""
         site = self._sites.find(request.host.partition(":")[0])
         return site if site is not None and site.public else None
@@ -92,13 +92,13 @@ class PageRoutes:
         )
 
 
-def _line(request: web.Request, site: Site) -> str:
+def _line(request: Request, site: Site) -> str:
     """What to paste, with this service's address as the browser called it.
 
     Behind a proxy that ends TLS only the proxy knows the scheme. It is believed from anyone: whoever
     says it is the only one who is told.
     """
-    scheme = "https" if request.headers.get(hdrs.X_FORWARDED_PROTO) == "https" else request.scheme
+    scheme = "https" if request.headers.get(hdrs.X_FORWARDED_PROTO) == "https" else "http"
     host = request.host.encode(errors="replace").decode()
     return _tag(f"{scheme}://{host}/counter.js", site)
 

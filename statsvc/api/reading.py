@@ -2,11 +2,12 @@
 
 from hashlib import blake2b
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from statsvc.administration import digest_of
+from statsvc.api.request import Request
 from statsvc.calendar import timestamp
-from statsvc.errors import InvalidEvent, UnknownSite
+from statsvc.errors import InvalidEvent, Refused, UnknownSite
 from statsvc.model import Moment, Site, Token
 from statsvc.ports import Registry
 from statsvc.sites import Sites
@@ -19,20 +20,20 @@ class Reading:
         self._sites = sites
         self._registry = registry
 
-    async def site(self, request: web.Request) -> Site:
+    async def site(self, request: Request) -> Site:
         """The site that `site=` names and the caller may read.
 
-        Raises InvalidEvent where none is named, UnknownSite, or HTTPForbidden where it is private and
+        Raises InvalidEvent where none is named, UnknownSite, or Refused where it is private and
         no token for it was sent.
         """
         site = self.named(request)
         if not site.public and not await self._opens(request, site):
-            raise web.HTTPForbidden(
-                text=f"{site.domain} is private: send a token for it as `Authorization: Bearer TOKEN`"
+            raise Refused(
+                403, f"{site.domain} is private: send a token for it as `Authorization: Bearer TOKEN`"
             )
         return site
 
-    def named(self, request: web.Request) -> Site:
+    def named(self, request: Request) -> Site:
         """The site that `site=` names, whoever asks. Raises InvalidEvent or UnknownSite."""
         domain = request.query.get("site", "")
         if not domain:
@@ -42,12 +43,12 @@ class Reading:
             raise UnknownSite(domain)
         return site
 
-    async def _opens(self, request: web.Request, site: Site) -> bool:
+    async def _opens(self, request: Request, site: Site) -> bool:
         token = await token_of(request, self._registry)
         return token is not None and token.opens(site)
 
 
-async def token_of(request: web.Request, registry: Registry) -> Token | None:
+async def token_of(request: Request, registry: Registry) -> Token | None:
     """What was sent as `Authorization: Bearer TOKEN`; None for nothing, an unknown or a revoked one."""
     scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     if scheme.lower() != "bearer":
@@ -71,7 +72,7 @@ def cache_headers(site: Site, etag: str) -> dict[str, str]:
     return {hdrs.ETAG: etag, hdrs.CACHE_CONTROL: f"{scope}, max-age={MAX_AGE_SECONDS}"}
 
 
-def is_known(request: web.Request, etag: str) -> bool:
+def is_known(request: Request, etag: str) -> bool:
     """Whether the caller has this answer already."""
     asked = request.headers.get(hdrs.IF_NONE_MATCH, "")
     # RFC 9110: `*` is any answer there is, and a weak comparison doesn't look at the W/.

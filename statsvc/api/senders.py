@@ -1,10 +1,12 @@
 """Who sent a request; and `GET /api/address`, which tells an operator whom the service takes a caller for."""
 
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from statsvc.address import Client, Network, client_of, is_local
 from statsvc.announcements import Announcer, ProxyNotTrusted
+from statsvc.api.answer import JSON, Answer
+from statsvc.api.request import Request
 from statsvc.bots import sign_of
 from statsvc.model import Sender
 from statsvc.visitor import network_of
@@ -15,7 +17,7 @@ class Senders:
         self._trusted_proxies = trusted_proxies
         self._announce = announce
 
-    def of(self, request: web.Request) -> Sender:
+    def of(self, request: Request) -> Sender:
         headers = request.headers
         client = self._client(request)
         unproxied = not client.proxies and not client.disputed and is_local(client.address)
@@ -23,20 +25,16 @@ class Senders:
             self._announce(ProxyNotTrusted())
         return Sender(client.address, headers.get(hdrs.USER_AGENT, ""), sign_of(headers), unproxied)
 
-    async def get(self, request: web.Request) -> web.Response:
+    async def get(self, request: Request) -> Answer:
         """The caller's own address, as events have it, and why."""
         client = self._client(request)
         told = {"address": client.address, "visitor": network_of(client.address), "why": client.why}
-        return web.Response(
-            body=orjson.dumps(told),
-            content_type="application/json",
-            headers={hdrs.CACHE_CONTROL: "no-store"},
-        )
+        return Answer(200, orjson.dumps(told), JSON | {hdrs.CACHE_CONTROL: "no-store"})
 
-    def _client(self, request: web.Request) -> Client:
+    def _client(self, request: Request) -> Client:
         headers = request.headers
         return client_of(
-            request.remote or "",
+            request.remote,
             headers.getall(hdrs.X_FORWARDED_FOR, ()),
             headers.getall(hdrs.FORWARDED, ()),
             self._trusted_proxies,

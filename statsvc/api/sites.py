@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from statsvc.administration import (
     LARGEST_BASELINE,
@@ -21,11 +21,12 @@ from statsvc.administration import (
     SETTINGS,
     Administration,
 )
-from statsvc.api.http import read_body
+from statsvc.api.answer import JSON, Answer
 from statsvc.api.reading import token_of
+from statsvc.api.request import Request
 from statsvc.calendar import timestamp
 from statsvc.config import parse_domain, parse_time_zone
-from statsvc.errors import InvalidEvent, NoSuchSite
+from statsvc.errors import InvalidEvent, NoSuchSite, NoSuchToken, Refused
 from statsvc.model import Baseline, Scope, Site, Token
 from statsvc.ports import Clock, Registry
 
@@ -64,6 +65,8 @@ class _NewToken(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     note: Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)] = ""
 
 
+LONGEST_NUMBER = 9
+"""Digits."""
 Body = TypeVar("Body")
 
 
@@ -82,13 +85,13 @@ class SitesRoutes:
         self._clock = clock
         self._changed = changed
 
-    async def list(self, request: web.Request) -> web.Response:
+    async def list(self, request: Request) -> Answer:
         """The sites that the token is for."""
         token = await self._admin(request)
         sites = [site for site in await self._administration.sites() if token.opens(site)]
         return _json([_settings(site) for site in sites])
 
-    async def add(self, request: web.Request) -> web.Response:
+    async def add(self, request: Request) -> Answer:
         """Register a site; one that was removed comes back with its counts."""
         self._for_all(await self._admin(request))
         body = await _body(request, _NewSite)
@@ -97,12 +100,12 @@ class SitesRoutes:
         await self._changed()
         return _json(await self._whole(site), 201)
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: Request) -> Answer:
         """A site with its settings, counts, baselines and tokens."""
         _, site = await self._site(request)
         return _json(await self._whole(site))
 
-    async def change(self, request: web.Request) -> web.Response:
+    async def change(self, request: Request) -> Answer:
         """Change the settings that the body names."""
         token, site = await self._site(request)
         body = await _body(request, _Settings)
@@ -112,15 +115,15 @@ class SitesRoutes:
         await self._changed()
         return _json(await self._whole(site))
 
-    async def remove(self, request: web.Request) -> web.Response:
+    async def remove(self, request: Request) -> Answer:
         """No longer count for a site or show it; its counts are kept."""
         self._for_all(await self._admin(request))
         _, site = await self._site(request)
         await self._administration.remove(site.domain, self._now_ms())
         await self._changed()
-        return web.Response(status=204)
+        return Answer(204, headers={})
 
-    async def set_baseline(self, request: web.Request) -> web.Response:
+    async def set_baseline(self, request: Request) -> Answer:
         """From now on the totals begin from these numbers. The reason is kept, with the token's number."""
         token, site = await self._site(request)
         body = await _body(request, _NewBaseline)
@@ -133,7 +136,7 @@ class SitesRoutes:
         await self._changed()
         return _json(await self._whole(site), 201)
 
-    async def undo_baseline(self, request: web.Request) -> web.Response:
+    async def undo_baseline(self, request: Request) -> Answer:
         """The baseline before the one that holds now holds again."""
         token, site = await self._site(request)
         body = await _body(request, _Undo)
@@ -142,7 +145,7 @@ class SitesRoutes:
         await self._changed()
         return _json(await self._whole(site))
 
-    async def make_token(self, request: web.Request) -> web.Response:
+    async def make_token(self, request: Request) -> Answer:
         """A token for the site; this answer is the only one that has it."""
         _, site = await self._site(request)
         body = await _body(request, _NewToken)
@@ -150,43 +153,43 @@ class SitesRoutes:
         made = await self._administration.make_token(site, body.scope, note, self._now_ms())
         return _json(_token(made.record) | {"token": made.text}, 201)
 
-    async def revoke_token(self, request: web.Request) -> web.Response:
+    async def revoke_token(self, request: Request) -> Answer:
         """From now on the token opens nothing."""
         _, site = await self._site(request)
-        number = int(request.match_info["token"])
-        await self._administration.revoke_token(site, number, self._now_ms())
-        return web.Response(status=204)
+        await self._administration.revoke_token(site, _number(request.named["token"]), self._now_ms())
+        return Answer(204, headers={})
 
-    async def _admin(self, request: web.Request) -> Token:
-        """The caller's token. Raises HTTPUnauthorized or HTTPForbidden."""
+    async def _admin(self, request: Request) -> Token:
+        """The caller's token. Raises Refused."""
         # https://www.w3.org/TR/fetch-metadata/: no page can set it, and no program has to send it.
         if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
-            raise web.HTTPForbidden(text="a page of another site may not use this")
+            raise Refused(403, "a page of another site may not use this")
         token = await token_of(request, self._registry)
         if token is None:
-            raise web.HTTPUnauthorized(
-                text="send a token as `Authorization: Bearer TOKEN`; `statsvc token add` makes one",
-                headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
+            raise Refused(
+                401,
+                "send a token as `Authorization: Bearer TOKEN`; `statsvc token add` makes one",
+                {hdrs.WWW_AUTHENTICATE: "Bearer"},
             )
         if token.scope is not Scope.ADMIN:
-            raise web.HTTPForbidden(text=f"this token's scope is {token.scope}, and admin is wanted")
+            raise Refused(403, f"this token's scope is {token.scope}, and admin is wanted")
         return token
 
     def _for_all(self, token: Token) -> None:
         if token.site_id is not None:
-            raise web.HTTPForbidden(text="this token is for one site: one for the whole service is wanted")
+            raise Refused(403, "this token is for one site: one for the whole service is wanted")
 
-    async def _site(self, request: web.Request) -> tuple[Token, Site]:
+    async def _site(self, request: Request) -> tuple[Token, Site]:
         """The caller's token, and the site of the address, which it must be for.
 
         Who has a token for one site isn't told which others there are.
         """
         token = await self._admin(request)
         with suppress(NoSuchSite) if token.site_id is not None else nullcontext():
-            site = await self._administration.site(request.match_info["domain"].lower())
+            site = await self._administration.site(request.named["domain"].lower())
             if token.opens(site):
                 return token, site
-        raise web.HTTPForbidden(text="this token is for another site")
+        raise Refused(403, "this token is for another site")
 
     async def _whole(self, site: Site) -> dict[str, Any]:
         counts = await self._administration.counts(site)
@@ -201,12 +204,12 @@ class SitesRoutes:
         return self._clock.now().wall_ms
 
 
-async def _body(request: web.Request, kind: type[Body]) -> Body:
-    """Raises InvalidEvent or HTTPUnsupportedMediaType."""
+async def _body(request: Request, kind: type[Body]) -> Body:
+    """Raises InvalidEvent or Refused."""
     if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(text="expected a body of type application/json")
+        raise Refused(415, "expected a body of type application/json")
     try:
-        return msgspec.json.decode(await read_body(request), type=kind)
+        return msgspec.json.decode(await request.read(), type=kind)
     except msgspec.ValidationError as exc:
         said, _, place = str(exc).partition(" - at `$")
         named = re.search(r"(missing required|unknown) field `(\w+)`", said)
@@ -240,6 +243,13 @@ def _signed(reason: str, token: Token) -> str:
     return f"{_parsed('reason', _one_line, reason)} (token {token.id})"
 
 
+def _number(text: str) -> int:
+    """A token's. Raises NoSuchToken for what is none."""
+    if not text.isascii() or not text.isdigit() or len(text) > LONGEST_NUMBER:
+        raise NoSuchToken(f"there is no token {text[:50]!r}")
+    return int(text)
+
+
 def _one_line(text: str) -> str:
     if not text.isprintable() or (text and not text.strip()):
         raise ValueError("expected a text of one line, without control characters")
@@ -271,10 +281,5 @@ def _token(token: Token) -> dict[str, Any]:
     }
 
 
-def _json(told: Any, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status,
-        body=orjson.dumps(told),
-        content_type="application/json",
-        headers={hdrs.CACHE_CONTROL: "no-store"},
-    )
+def _json(told: Any, status: int = 200) -> Answer:
+    return Answer(status, orjson.dumps(told), JSON | {hdrs.CACHE_CONTROL: "no-store"})

@@ -9,13 +9,16 @@ import asyncio
 import random
 import resource
 from contextlib import suppress
+from functools import partial
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from statsvc.announcements import Announcer, Fault
+from statsvc.api.answer import Answer
 from statsvc.api.reading import Reading, numbers
+from statsvc.api.request import Request
 from statsvc.board import Board
-from statsvc.errors import StoreError, Unavailable
+from statsvc.errors import Refused, StoreError, Unavailable
 from statsvc.model import Moment, Site
 from statsvc.ports import Clock
 from statsvc.sites import Sites
@@ -45,33 +48,27 @@ HEADERS = {
 
 
 class _Reader:
-    """One open stream. `ended` is set when its handler should return."""
+    """One open stream. `ended` is set when it should be closed."""
 
-    __slots__ = ("_transport", "ended", "response")
+    __slots__ = ("_transport", "ended")
 
-    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
-        self.response = response
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
         self.ended = asyncio.Event()
-        self._transport = request.transport
+        self._transport = transport
 
-    async def send(self, message: bytes) -> None:
+    def send(self, message: bytes) -> None:
         """Never waits: who has left is let go, and who doesn't keep up is dropped."""
         if self.gone:
             self.ended.set()
-            return
-        assert self._transport is not None
-        if self._transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
+        elif self._transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
             self._transport.abort()
             self.ended.set()
-            return
-        try:
-            await self.response.write(message)
-        except ConnectionError:
-            self.ended.set()
+        else:
+            self._transport.write(message)
 
     @property
     def gone(self) -> bool:
-        return self._transport is None or self._transport.is_closing()
+        return self._transport.is_closing()
 
 
 class _Channel:
@@ -107,52 +104,49 @@ class Streams:
         self._room = _room()
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self, _: web.Application) -> None:
+    def start(self) -> None:
         self._task = asyncio.create_task(self._follow(), name="streams")
 
-    async def stop(self, _: web.Application) -> None:
+    async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._end_all()
 
-    async def get(self, request: web.Request) -> web.StreamResponse:
+    async def get(self, request: Request) -> Answer:
         """The totals now, and whenever they change, until the reader leaves or the service stops."""
         site = self._reading.named(request)
         if not site.public:
             # A browser's EventSource can't send a token.
-            raise web.HTTPForbidden(
-                text=f"{site.domain} is private, and has no stream; with a token, /api/totals has its numbers"
+            raise Refused(
+                403, f"{site.domain} is private, and has no stream; with a token, /api/totals has its numbers"
             )
         if self._stopping.is_set():
             raise Unavailable("the service is stopping", RETRY_AFTER_SECONDS)
         if self.readers >= self._room:
             raise Unavailable(f"there are {self.readers:,} readers of streams already", RETRY_AFTER_SECONDS)
-        self.readers += 1
-        try:
-            return await self._serve(request, site)
-        finally:
-            self.readers -= 1
-
-    async def _serve(self, request: web.Request, site: Site) -> web.StreamResponse:
         now = self._clock.now()
         totals = await self._board.answer(site, {}, now)
-        response = web.StreamResponse(headers=HEADERS)
-        response.force_close()
-        await response.prepare(request)
-        reader = _Reader(request, response)
+        first = b"retry: %d\n" % _reconnect_ms() + _message(totals)
+        return Answer(200, first, HEADERS, more=partial(self._go_on, site, numbers(totals, now), now))
+
+    async def _go_on(
+        self, site: Site, told: bytes, told_at: Moment, transport: asyncio.WriteTransport
+    ) -> None:
+        """Until the reader leaves or the service stops. The reader was `told` these numbers."""
+        reader = _Reader(transport)
         channel = self._channels.setdefault(site.id, _Channel())
         if not channel.readers:
-            channel.numbers, channel.sent_ms = numbers(totals, now), now.steady_ms
+            channel.numbers, channel.sent_ms = told, told_at.steady_ms
         channel.readers.add(reader)
+        self.readers += 1
         try:
-            await reader.send(b"retry: %d\n" % _reconnect_ms() + _message(totals))
             await reader.ended.wait()
         finally:
+            self.readers -= 1
             channel.readers.discard(reader)
             if not channel.readers and self._channels.get(site.id) is channel:
                 del self._channels[site.id]
-        return response
 
     async def look(self) -> None:
         """Tell the readers of each site whose numbers have changed, if it is time to."""
@@ -197,7 +191,7 @@ class Streams:
 
     async def _broadcast(self, channel: _Channel, message: bytes) -> None:
         for place, reader in enumerate(tuple(channel.readers), 1):
-            await reader.send(message)
+            reader.send(message)
             if place % READERS_AT_ONCE == 0:
                 await asyncio.sleep(0)
 

@@ -1,8 +1,8 @@
 """`GET /api/totals`: the numbers, without recording anything."""
 
-from aiohttp import web
-
+from statsvc.api.answer import JSON, Answer
 from statsvc.api.reading import Reading, cache_headers, is_known, numbers, weak_etag
+from statsvc.api.request import Request
 from statsvc.board import Board
 from statsvc.errors import InvalidEvent
 from statsvc.ports import Clock
@@ -17,7 +17,7 @@ class TotalsRoutes:
         self._board = board
         self._clock = clock
 
-    async def get(self, request: web.Request) -> web.Response:
+    async def get(self, request: Request) -> Answer:
         paths = request.query.getall("path", [])
         if len(paths) > MOST_PATHS:
             raise InvalidEvent({"path": [f"is given {len(paths)} times, at most {MOST_PATHS} are answered"]})
@@ -29,5 +29,5 @@ class TotalsRoutes:
         etag = weak_etag(numbers(body, now))
         headers = cache_headers(site, etag)
         if is_known(request, etag):
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=body, content_type="application/json", headers=headers)
+            return Answer(304, headers=headers)
+        return Answer(200, body, JSON | headers)

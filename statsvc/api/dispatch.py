@@ -1,0 +1,85 @@
+"""From a request to its answer: who answers at its address, and what becomes of errors."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
+from typing import NamedTuple, NoReturn
+from urllib.parse import unquote
+
+from aiohttp import hdrs
+
+from statsvc.announcements import Announcer, Fault, Rejected
+from statsvc.api.answer import Answer
+from statsvc.api.http import error_answer
+from statsvc.api.request import Request
+from statsvc.errors import Refused, StoreError, Unavailable
+
+Handler = Callable[[Request], Awaitable[Answer]]
+Observe = Callable[[str, str, int, float], None]
+"""Told of each answer: its route's template, method, status and the seconds it took."""
+
+_PLACE = re.compile(r"{(\w+)}")
+"""In a template: any one segment of a path."""
+
+
+class Route(NamedTuple):
+    """An address with what answers there, by method.
+
+    A template such as `/api/sites/{domain}` stands for many addresses: `Request.named` has the domain.
+    """
+
+    template: str
+    handlers: Mapping[str, Handler]
+
+
+class Dispatch:
+    """The routes of a listener."""
+
+    def __init__(
+        self, routes: Mapping[str, Mapping[str, Handler]], announce: Announcer, observe: Observe
+    ) -> None:
+        """`routes` has the handlers of each template by their method."""
+        self._announce = announce
+        self._observe = observe
+        self.routes = [Route(template, handlers) for template, handlers in routes.items()]
+        self._fixed = {route.template: route for route in self.routes if "{" not in route.template}
+        self._patterns = [(_pattern(route.template), route) for route in self.routes if "{" in route.template]
+
+    async def answer(self, request: Request) -> Answer:
+        """Never raises but where the client has left; what handlers raise becomes a sentence for people."""
+        began = perf_counter()
+        route = self._fixed.get(request.path) or self._matching(request)
+        handler = route.handlers.get(request.method) if route is not None else None
+        try:
+            answer = await handler(request) if handler is not None else _no_answer(request.method, route)
+        except ConnectionResetError:
+            raise  # there is nobody to answer, and nothing is wrong here
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the caller gets an answer
+            answer = error_answer(exc)
+            if answer.status >= 500 and not isinstance(exc, Unavailable | StoreError):
+                self._announce(Fault.of(f"{request.method} {request.path[:200]}", exc))
+            self._announce(Rejected(answer.status))
+        if route is not None and handler is not None:
+            self._observe(route.template, request.method, answer.status, perf_counter() - began)
+        else:
+            # What was asked for, and how, is the caller's choice: it must not become a label.
+            self._observe("(none)", "(any)", answer.status, perf_counter() - began)
+        return answer
+
+    def _matching(self, request: Request) -> Route | None:
+        for pattern, route in self._patterns:
+            if found := pattern.fullmatch(request.url.raw_path):
+                request.named = {name: unquote(text) for name, text in found.groupdict().items()}
+                return route
+        return None
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(_PLACE.sub(r"(?P<\1>[^/]+)", template))
+
+
+def _no_answer(method: str, route: Route | None) -> NoReturn:
+    if route is None:
+        raise Refused(404, "there is nothing at this address")
+    allowed = ", ".join(sorted(route.handlers))
+    raise Refused(405, f"{method} is not answered here; these are: {allowed}", {hdrs.ALLOW: allowed})

@@ -1,0 +1,73 @@
+"""A request, as handlers are given it."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from aiohttp import hdrs
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from statsvc.errors import Refused
+
+if TYPE_CHECKING:
+    from multidict import MultiMapping  # of aiohttp's
+
+BODY_SECONDS = 10.0
+"""How long a body may take to come: an event is a few hundred bytes."""
+LARGEST_BODY_BYTES = 16 * 1024
+
+
+class Request:
+    """Its head is here; its body may be on its way."""
+
+    __slots__ = ("_body", "headers", "method", "named", "remote", "url")
+
+    def __init__(self, message: RawRequestMessage, body: StreamReader, remote: str) -> None:
+        self.method = message.method
+        self.url = message.url
+        self.headers = message.headers
+        """In any case of their names. Bytes that are no UTF-8 are lone surrogates."""
+        self.remote = remote
+        """The peer's address."""
+        self.named: Mapping[str, str] = {}
+        """What stands at the places that its route's template names."""
+        self._body = body
+
+    @property
+    def query(self) -> "MultiMapping[str]":
+        return self.url.query
+
+    @property
+    def path(self) -> str:
+        return self.url.path
+
+    @property
+    def host(self) -> str:
+        """As the client wrote it."""
+        return self.headers.get(hdrs.HOST, "")
+
+    @property
+    def content_type(self) -> str:
+        """Without parameters, in lower case."""
+        return self.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+
+    async def read(self) -> bytes:
+        """The body. Raises Refused where it is too large or does not come."""
+        body = self._body
+        if body.is_eof():  # it came with its head, as most do: a timeout costs 5 µs
+            return _bounded(body.read_nowait())
+        read = b""
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while part := await body.readany():
+                    read = _bounded(read + part)
+        except TimeoutError:
+            raise Refused(408, f"the body did not come within {BODY_SECONDS:g} seconds", close=True) from None
+        return read
+
+
+def _bounded(body: bytes) -> bytes:
+    if len(body) > LARGEST_BODY_BYTES:
+        raise Refused(413, f"the body is larger than the {LARGEST_BODY_BYTES:,} bytes that are taken")
+    return body
