@@ -5,19 +5,17 @@ visitor, and a school one network: the defaults in `config.py` are sized for tha
 """
 
 from collections.abc import Hashable
-from functools import lru_cache
-from ipaddress import IPv6Address
 from math import ceil
 from typing import NamedTuple
 
-from statsvc.address import parse
+from statsvc.address import network_of
 from statsvc.errors import TooManyEvents
 from statsvc.model import Moment, Sender
-from statsvc.visitor import network_of
+from statsvc.visitor import HOUSEHOLD_PREFIX_V6
 
 BUCKETS = 100_000
 """Buckets held of each kind at most: those of about so many of the latest senders. Some 15 MB."""
-NETWORK_PREFIX_V6 = 48
+CUSTOMER_PREFIX_V6 = 48
 """What a provider gives to one customer at most (RFC 6177); who has it has all the addresses in it."""
 
 
@@ -44,10 +42,12 @@ class Limits:
         if sender.unproxied:
             return
         # The network first: then one machine with ever new User-Agents can't fill the visitors' memory.
-        if self._networks and (wait := self._networks.take(limited_network(sender.address), now.steady_ms)):
-            raise TooManyEvents("network", ceil(wait / 1000))
+        if self._networks:
+            network = network_of(sender.address, CUSTOMER_PREFIX_V6)
+            if wait := self._networks.take(network, now.steady_ms):
+                raise TooManyEvents("network", ceil(wait / 1000))
         if self._visitors:
-            visitor = hash((network_of(sender.address), sender.user_agent))
+            visitor = hash((network_of(sender.address, HOUSEHOLD_PREFIX_V6), sender.user_agent))
             if wait := self._visitors.take(visitor, now.steady_ms):
                 raise TooManyEvents("visitor", ceil(wait / 1000))
 
@@ -77,17 +77,3 @@ class _Buckets:
             self._old, self._young = self._young, {}
         self._young[key] = max(full_at, now_ms) + self._interval_ms
         return 0.0
-
-
-def limited_network(address: str) -> str:
-    """Whose events are limited together: an IPv4 address, which a whole school may share, or an IPv6 /48."""
-    return _customer(address) if ":" in address else address
-
-
-@lru_cache(maxsize=8192)
-def _customer(address: str) -> str:
-    parsed = parse(address)
-    if isinstance(parsed, IPv6Address):
-        host_bits = 128 - NETWORK_PREFIX_V6
-        return str(IPv6Address(int(parsed) >> host_bits << host_bits))
-    return address

@@ -1,12 +1,12 @@
-from ipaddress import ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statsvc.address import client_of, is_local, parse
+from statsvc.address import among, client_of, is_local, network_of, parse
 
-PROXIES = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
+PROXIES = among([ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")])
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,53 @@ def test_the_first_address_from_the_right_that_is_no_trusted_proxy(peer, forward
 
 def test_by_default_nobody_is_trusted():
     """Without trusted proxies the peer is the client."""
-    assert client_of("10.0.0.1", ["203.0.113.7"], ["for=203.0.113.7"], ()).address == "10.0.0.1"
+    assert client_of("10.0.0.1", ["203.0.113.7"], ["for=203.0.113.7"], among([])).address == "10.0.0.1"
 
 
 @pytest.mark.parametrize("text", ["", "unknown", "_hidden", "1.2.3", "1.2.3.4.5", "[", "::g"])
 def test_what_is_no_address_is_none(text):
     """Proxies write words where they hide an address."""
     assert parse(text) is None
+
+
+@given(
+    st.ip_addresses().map(str) | st.from_regex(r"[0-9.]{1,15}|[0-9a-f:]{1,39}", fullmatch=True) | st.text()
+)
+def test_an_address_is_what_pythons_own_parser_takes_for_one(text):
+    """However it is written; IPv4 inside IPv6 as IPv4."""
+    try:
+        expected = ip_address(text.strip().partition("%")[0])
+    except ValueError:
+        return
+    parsed = parse(text)
+    assert parsed is not None
+    assert ip_address(parsed) == (getattr(expected, "ipv4_mapped", None) or expected)
+
+
+@given(st.ip_addresses(v=6), st.sampled_from([32, 48, 64]))
+def test_a_network_is_the_first_bits_of_an_ipv6_address(address, prefix):
+    """The others are nought."""
+    network = network_of(str(address), prefix)
+    if address.ipv4_mapped is None:
+        assert IPv6Address(network) == IPv6Address(int(address) >> 128 - prefix << 128 - prefix)
+    else:
+        assert network == str(address.ipv4_mapped)
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("fe80::1%eth0", "fe80::"),
+        ("not an address", "not an address"),
+        ("unix:", "unix:"),
+    ],
+)
+def test_what_has_no_network_is_its_own(address, network):
+    """IPv4 counts whole, and so does what is no address."""
+    assert network_of(address, 64) == network
 
 
 @pytest.mark.parametrize(

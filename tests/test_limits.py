@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statsvc import limits as limits_module
+from statsvc.address import network_of
 from statsvc.config import load_settings
 from statsvc.errors import TooManyEvents
-from statsvc.limits import Limit, Limits, limited_network
+from statsvc.limits import CUSTOMER_PREFIX_V6, Limit, Limits
 from statsvc.model import Moment, Sender
 from tests.facts import FakeClock
 from tests.process import CHROME
@@ -72,9 +73,13 @@ def test_one_network_with_ever_new_user_agents_meets_the_networks_limit(clock):
 
 def test_ipv6_visitors_are_one_in_a_64_and_networks_in_a_48():
     """An address rotates inside its /64, and a customer has a whole /48."""
-    assert limited_network("2001:db8:1:2:3::4") == limited_network("2001:db8:1:ff::") == "2001:db8:1::"
-    assert limited_network("2001:db8:2::") != "2001:db8:1::"
-    assert limited_network("203.0.113.7") == "203.0.113.7"
+    assert (
+        network_of("2001:db8:1:2:3::4", CUSTOMER_PREFIX_V6)
+        == network_of("2001:db8:1:ff::", CUSTOMER_PREFIX_V6)
+        == "2001:db8:1::"
+    )
+    assert network_of("2001:db8:2::", CUSTOMER_PREFIX_V6) != "2001:db8:1::"
+    assert network_of("203.0.113.7", CUSTOMER_PREFIX_V6) == "203.0.113.7"
 
 
 def test_who_may_be_an_undeclared_proxy_is_not_limited(clock):
