@@ -34,8 +34,9 @@ def sign_of(headers: Mapping[str, str]) -> DropReason | None:
     held only against who claims to be a browser's own request: `Sec-Fetch-Site`, which a script in a
     page can't set, comes with the reader's languages in every browser.
     """
-    if any(_IN_ADVANCE.search(headers.get(name, "")) for name in _PURPOSE):
-        return DropReason.PREFETCH
+    for name in _PURPOSE:
+        if name in headers and _IN_ADVANCE.search(headers[name]):
+            return DropReason.PREFETCH
     if not headers.get("User-Agent", "").strip():
         return DropReason.HEADERS
     if "Sec-Fetch-Site" in headers and not headers.get("Accept-Language"):

@@ -46,14 +46,26 @@ class Recorded(NamedTuple):
 class _OpenBatch:
     """Hits on their way, and those who wait for them."""
 
-    __slots__ = ("answers", "done", "dropped", "failed", "hits")
+    __slots__ = ("_waiting", "answers", "dropped", "failed", "hits")
 
     def __init__(self) -> None:
         self.hits: list[Hit] = []
-        self.done = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
         self.answers: Answers | None = None
         self.dropped: dict[int, DropReason] = {}
         self.failed = False
+
+    def done(self) -> asyncio.Future[None]:
+        """To wait for. Each has its own: who gives up waiting doesn't end it for the others."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        return waiting
+
+    def tell(self) -> None:
+        """It is committed, or not: all who wait go on."""
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
 
 
 class Ingest:
@@ -108,7 +120,7 @@ class Ingest:
         first = len(batch.hits)
         batch.hits.extend(hits)
         self._arrived.set()
-        await batch.done.wait()
+        await batch.done()
         if batch.failed:
             raise Unavailable("the event could not be committed to disk", RETRY_AFTER_SECONDS)
         assert batch.answers is not None
@@ -137,14 +149,14 @@ class Ingest:
             finally:
                 hanging.cancel()
                 self._hanging = False
-            batch.done.set()
+            batch.tell()
 
     def _hang(self) -> None:
         """Tell those who wait behind the commit under way that they are not recorded."""
         self._hanging = True
         batch, self._open = self._open, _OpenBatch()
         batch.failed = True
-        batch.done.set()
+        batch.tell()
 
     async def _gather(self) -> None:
         """Let in hits that have come and have not been read: the more in a commit, the less each costs."""

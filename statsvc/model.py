@@ -43,7 +43,9 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
     def owns(self, host: str) -> bool:
         """Whether pages of `host` are this site's: its domain, an alias, or a subdomain of one."""
-        return any(host == own or host.endswith("." + own) for own in (self.domain, *self.aliases))
+        return host == self.domain or any(
+            host == own or host.endswith(f".{own}") for own in (self.domain, *self.aliases)
+        )
 
 
 class DropReason(StrEnum):
