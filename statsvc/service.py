@@ -77,8 +77,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         limits = Limits(settings.visitor_limit, settings.network_limit)
         collector = Collector(sites, limits, keyring, ingest, board, clock, announce)
         metrics = CollectorRegistry()
-        announced = AnnouncedMetrics(metrics, clock)
-        observers.append(announced)
+        observers.append(announced := AnnouncedMetrics(metrics, clock))
         streams = Streams(Reading(sites, registry), sites, board, clock, announce, stopping)
         parts = Parts(
             sites=sites,
