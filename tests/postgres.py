@@ -1,20 +1,24 @@
 """A real PostgreSQL, and fresh databases on it. A missing program is a skip."""
 
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import pytest
 
+from statsvc.stores.postgres import PostgresDatabase
 from tests.prometheus import free_port
 
 ANSWER_SECONDS = 60
@@ -42,17 +46,20 @@ def as_postgres() -> dict[str, Any]:
 class PostgresServer:
     """Listens on a free port of this machine, with nothing in it and everybody trusted. A context manager."""
 
-    def __init__(self, *options: str, folder: Path | None = None) -> None:
+    def __init__(self, *options: str, of: "PostgresServer | None" = None) -> None:
+        """A server of its own, or a streaming replica `of` another."""
         # Not in a folder of pytest's, which nobody else may enter.
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="statsvc-postgres-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="statsvc-postgres-"))
         self.data = self.folder / "data"
         self.port = free_port()
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
-        if folder is None:
-            if os.geteuid() == 0:
-                shutil.chown(self.folder, "postgres", "postgres")
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "postgres", "postgres")
+        if of is None:
             self.run("initdb", "-D", str(self.data), "-A", "trust", "-U", "statsvc", "--no-sync")
+        else:
+            self.run("pg_basebackup", "-D", str(self.data), "-R", "-c", "fast", "--no-sync", "-d", of.url())
         self.start()
 
     def run(self, name: str, *arguments: str) -> str:
@@ -98,6 +105,16 @@ class PostgresServer:
         return self.run("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "statsvc", "-d", database,
                         "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", text).rstrip("\n")  # fmt: skip
 
+    def files(self, database: str) -> list[bytes]:
+        """What the database's files have on disk."""
+        self.sql("CHECKPOINT")
+        number = self.sql(f"SELECT oid FROM pg_database WHERE datname = '{database}'")
+        contents = []
+        for file in (self.data / "base" / number).iterdir():
+            with suppress(FileNotFoundError):  # the server may remove one meanwhile
+                contents.append(file.read_bytes())
+        return contents
+
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://statsvc@127.0.0.1:{self.port}/{database}"
 
@@ -111,13 +128,13 @@ class PostgresServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.stop(signal.SIGQUIT)  # nobody needs it any more
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @cache
 def _shared() -> PostgresServer:
-    return PostgresServer("fsync=off", "max_connections=200")
+    return PostgresServer("fsync=off", "max_connections=200", "log_line_prefix=%d ")
 
 
 def shared() -> PostgresServer:
@@ -126,9 +143,23 @@ def shared() -> PostgresServer:
 
 
 @cache
+def _empty_store() -> str:
+    """A database on the shared server with a store's tables, for copies."""
+    url = shared().database()
+
+    async def make() -> None:
+        await (await PostgresDatabase.open(url)).close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(make()))  # a test has a loop of its own
+    thread.start()
+    thread.join()
+    return urlsplit(url).path[1:]
+
+
+@cache
 def database_of(folder: Path) -> str:
-    """The URL of a database on the shared server, one for each folder, as a file would be."""
-    return shared().database()
+    """The URL of an empty store on the shared server, one for each folder, as a file would be."""
+    return shared().database(_empty_store())
 
 
 @contextmanager

@@ -23,6 +23,11 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 """How long a statement may take. Longer ones say so themselves."""
 MOST_CONNECTIONS = 8
+SESSION = {
+    "search_path": SCHEMA,
+    "application_name": "statsvc",
+    "jit": "off",  # it takes longer than any of these statements
+}
 _MIGRATING = "SELECT pg_advisory_xact_lock(hashtextextended('statsvc migrations', 0))"
 
 
@@ -73,7 +78,7 @@ class PostgresDatabase:
                 command_timeout=ANSWER_SECONDS,
                 init=_prepare,
                 reset=_leave_as_it_is,
-                server_settings={"search_path": SCHEMA, "application_name": "statsvc", "timezone": "UTC"},
+                server_settings=SESSION,
                 target_session_attrs=None if "target_session_attrs" in self._url else target,
             )
 
