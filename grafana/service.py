@@ -46,6 +46,7 @@ def build() -> dashboard.Dashboard:
     _pipeline(rows)
     _storage(rows)
     _saturation(rows)
+    _nodes(rows)
     return made
 
 
@@ -78,8 +79,9 @@ def _numbers(rows: Rows) -> None:
         ),
         number(
             "Waiting requests",
-            "Requests begun and not answered, streams left out. At 2,000 more are refused.",
-            f"sum(statsvc_requests_in_flight{{{ON}}})",
+            "Requests begun and not answered, streams left out, of the node that has the most. At 2,000 it"
+            " refuses more.",
+            f"max(statsvc_requests_in_flight{{{ON}}})",
             base=GREEN,
             thresholds=[(1000, ORANGE), (2000, RED)],
         ),
@@ -205,10 +207,11 @@ def _storage(rows: Rows) -> None:
         8,
         lines(
             "Stored data",
-            "Size of the store and of its write-ahead log, which is folded into it now and then.",
+            "Size of the store and of its write-ahead log, which is folded into it now and then. Nodes that"
+            " share a store all show its size.",
             {
-                "store": f"sum(statsvc_store_bytes{{{ON}}})",
-                "write-ahead log": f"sum(statsvc_store_log_bytes{{{ON}}})",
+                "store": f"max(statsvc_store_bytes{{{ON}}})",
+                "write-ahead log": f"max(statsvc_store_log_bytes{{{ON}}})",
             },
             unit="bytes",
             colors={"store": BLUE, "write-ahead log": GREY},
@@ -286,5 +289,38 @@ def _saturation(rows: Rows) -> None:
             },
             unit="locale",
             colors={"clock steps": ORANGE, "faults": RED},
+        ),
+    )
+
+
+def _nodes(rows: Rows) -> None:
+    rows.heading("Nodes")
+    rows.add(
+        8,
+        lines(
+            "Nodes up and ready",
+            "Processes that answer Prometheus, and those of them that are ready: one that is told to stop"
+            " isn't any more, and goes on for as long as it drains.",
+            {
+                "up": f'sum(up{{job="statsvc", {ON}}})',
+                "ready": f"sum(statsvc_ready{{{ON}}})",
+            },
+            unit="locale",
+            colors={"up": GREY, "ready": GREEN},
+        ),
+        lines(
+            "Events by node",
+            "Events that each node commits a second. Behind a load balancer they are about equal; a node"
+            " that has none is left out by it.",
+            {"{{instance}}": rate("statsvc_events_total", by="instance")},
+            unit="cps",
+        ),
+        lines(
+            "Commit duration by node, 99 of 100",
+            "Where nodes share a store and one is slower than the others, it is the node, or its way to the"
+            " store.",
+            {"{{instance}}": percentile(0.99, COMMITS, by="instance")},
+            unit="s",
+            thresholds=[(0.5, RED)],
         ),
     )
