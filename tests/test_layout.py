@@ -109,7 +109,6 @@ def test_every_module_has_its_tests():
         "api/answer": "test_api_events.py",
         "api/dispatch": "test_api_events.py",
         "api/listener": "test_stop.py",
-        "api/shared_port": "test_shared_port.py",
         "api/senders": "test_senders.py",
         "api/reading": "test_api_totals.py",
         "api/stream": "test_stream.py",

@@ -168,7 +168,7 @@ async def test_idle_connections_do_not_hold_up_a_stop(store: Path) -> None:
                 assert time.monotonic() - began < QUICKLY_SECONDS
 
 
-def refusal(store: Path, *options: str) -> str:
+def refusal(store: Path | str, *options: str) -> str:
     """The last line of a `serve` that must not run: it has to end by itself, with exit status 1."""
     return command(store, "serve", *FREE_PORTS, *options, status=1).splitlines()[-1]
 

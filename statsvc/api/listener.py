@@ -4,11 +4,11 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from statsvc.api import shared_port
 from statsvc.api.connection import Connection
 from statsvc.api.door import Door
 from statsvc.config import Address
@@ -29,15 +29,12 @@ DRAIN_SECONDS = 0.25
 with `Connection: close`; a client that keeps its connections busy is told so within this time."""
 TURNS_TO_THE_BATCH = 5
 """Of the event loop, from a request's last byte until it waits for its commit: two, and some to spare."""
-HANDSHAKE_SECONDS = 0.25
-"""How long a handshake may take that has begun on a shared port before this process leaves it."""
 
 
 class Listener:
     def __init__(self, door: Door) -> None:
         self._door = door
         self._sockets: list[socket.socket] = []
-        self._shared = False
         self._entering: set[asyncio.Task[object]] = set()
 
     async def open(self, address: Address, *, shared: bool = False, where_taken: str = "") -> Address:
@@ -45,7 +42,7 @@ class Listener:
 
         `shared`: other processes listen on it, too. `where_taken` is said where something else has the port.
         """
-        if shared and not shared_port.SUPPORTED:
+        if shared and sys.platform != "linux":
             raise ConfigError([f"can't share {address}: processes share a port on Linux only"])
         loop = asyncio.get_running_loop()
         try:
@@ -60,7 +57,6 @@ class Listener:
             reason = os.strerror(exc.errno) if exc.errno is not None and exc.errno > 0 else exc.strerror
             hint = where_taken if exc.errno == errno.EADDRINUSE else ""
             raise ConfigError([f"can't listen on {address}: {reason}{hint}"]) from exc
-        self._shared = shared
         for listening in self._sockets:
             loop.add_reader(listening, self._accept, listening)
         host, port, *_ = self._sockets[0].getsockname()
@@ -102,10 +98,6 @@ class Listener:
 
         Then idle ones are closed: no request can come any more, and each that came is in its batch.
         """
-        if self._shared:
-            for listening in self._sockets:
-                shared_port.let_none_begin(listening)
-            await asyncio.sleep(HANDSHAKE_SECONDS)
         for listening in self._sockets:
             self._accept(listening, WAITING_CONNECTIONS + 1)  # the kernel resets who is left waiting
         self._close_sockets()
