@@ -324,3 +324,25 @@ def _nodes(rows: Rows) -> None:
             thresholds=[(0.5, RED)],
         ),
     )
+    rows.add(
+        8,
+        lines(
+            "Batches in the outbox",
+            "What each node has acknowledged and not yet brought to a store in a network: it is safe on the"
+            " node's own disk. 0 as long as the store can be reached.",
+            {"{{instance}}": _waiting("statsvc_outbox_batches")},
+            unit="locale",
+        ),
+        lines(
+            "Longest wait in the outbox",
+            "How long the first of them waits. After two minutes OutboxNotDelivered is sent.",
+            {"{{instance}}": _waiting("statsvc_outbox_age_seconds")},
+            unit="s",
+            thresholds=[(120, RED)],
+        ),
+    )
+
+
+def _waiting(metric: str) -> str:
+    """A node whose store is on its own machine has no outbox, and nothing that waits."""
+    return f"{metric}{{{ON}}} or 0 * statsvc_ready{{{ON}}}"

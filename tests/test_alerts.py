@@ -3,13 +3,13 @@
 import http.client
 import json
 import time
-import urllib.request
 from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.postgres import database_of
 from tests.process import CHROME, Service, eventually
 from tests.prometheus import Alertmanager, Prometheus, Receiver, backfill, hurried, names, promtool, rules
 from tests.test_dashboards import BOARDS, expressions
@@ -158,15 +158,16 @@ def test_every_panel_has_data(observed, name):
             eventually(lambda filled=filled: observed.prometheus.query(filled))
 
 
-def test_what_is_named_is_served(observed):
-    """Rules and dashboards read only metrics of the real /metrics; what it serves passes promtool."""
-    with urllib.request.urlopen(f"http://{observed.service.operations}/metrics") as response:
-        text = response.read().decode()
-    promtool("check", "metrics", given=text)
+def test_what_is_named_is_served(observed, tmp_path):
+    """Rules and dashboards read only metrics of the real /metrics, or of a node's; what it serves passes promtool."""
+    with Service(database_of(tmp_path), "--outbox", str(tmp_path / "outbox.db")) as node:
+        texts = [service.get("/metrics")[1] for service in (observed.service, node)]
     served = set()
-    for family in text_string_to_metric_families(text):
-        served |= {family.name, *(sample.name for sample in family.samples)}
-        served |= {f"{family.name}_total"} if family.type == "counter" else set()
+    for text in texts:
+        promtool("check", "metrics", given=text)
+        for family in text_string_to_metric_families(text):
+            served |= {family.name, *(sample.name for sample in family.samples)}
+            served |= {f"{family.name}_total"} if family.type == "counter" else set()
     read = {read for rule in rules() for read in names(rule["expr"])}
     read |= {read for board in BOARDS.values() for expr in expressions(board) for read in names(expr)}
     assert read - served - RECORDED - BUILT_IN == set()
