@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from shlex import quote
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from statsvc.announcements import Announcer
 from statsvc.clock import FleetClock, SystemClock
@@ -19,6 +19,9 @@ from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
 from statsvc.stores.sqlite.audit import audit as audit_file
 from statsvc.stores.sqlite.backup import LEFT_OUT, Copy
 from statsvc.stores.sqlite.backup import back_up as back_up_file
+
+if TYPE_CHECKING:
+    from statsvc.stores.move import Moved
 
 
 class OpenedStore(NamedTuple):
@@ -113,6 +116,16 @@ def back_up(url: StoreUrl, to: Path, progress: Callable[[str, float], None]) -> 
         "PostgreSQL copies its databases itself, also while they are served:\n"
         f"    pg_dump --format=custom --file={quote(str(to))} --schema=statsvc {left_out} {quote(str(url))}"
     )
+
+
+async def move(source: StoreUrl, to: StoreUrl, progress: Callable[[str, float], None]) -> "Moved":
+    """One pass of moving a store. Raises StoreError where that can't be done; it may be begun again."""
+    if not isinstance(source, Path) or isinstance(to, Path):
+        raise ConfigError(["a store is moved from sqlite:///PATH to postgresql://USER@HOST/DATABASE"])
+    _postgres()
+    from statsvc.stores.move import move as move_file  # noqa: PLC0415 - needs the driver
+
+    return await move_file(source, to.url, progress)
 
 
 def _postgres() -> ModuleType:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from statsvc import __version__, care_commands, demo_command, site_commands, snippet_command
+from statsvc import __version__, care_commands, demo_command, move_command, site_commands, snippet_command
 from statsvc.config import SETTINGS, add_options, load_settings
 from statsvc.errors import StatsvcError
 from statsvc.log import configure
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     site_commands.add_token_to(commands)
     snippet_command.add_to(commands)
     care_commands.add_to(commands)
+    move_command.add_to(commands)
     demo_command.add_to(commands)
 
     command = commands.add_parser("version", help="print the version")

@@ -42,6 +42,7 @@ def run(*arguments: str, status: int = 0) -> str:
         "token add",
         "backup",
         "check",
+        "migrate-store",
         "demo",
     ],
     ids=str,

@@ -28,7 +28,16 @@ ROWS: dict[int, list[str]] = {
     ],
     EDGE: ["stores", "presence", "api", "metrics", "log"],
     5: ["backends", "service"],
-    6: ["cli", "site_commands", "snippet_command", "care_commands", "demo_command", "progress", "__main__"],
+    6: [
+        "cli",
+        "site_commands",
+        "snippet_command",
+        "care_commands",
+        "demo_command",
+        "move_command",
+        "progress",
+        "__main__",
+    ],
 }
 ROW = {room: row for row, rooms in ROWS.items() for room in rooms}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -52,16 +52,19 @@ class PostgresDatabase:
         self._pool: asyncpg.Pool
 
     @classmethod
-    async def open(cls, url: str, *, create: bool = True) -> Self:
+    async def open(cls, url: str, *, create: bool = True, moving: bool = False) -> Self:
         """Connect, make the store's tables if there are none and `create`, and bring them to this program's
         schema. A newer one is used where its program says that it can be.
 
-        Raises StoreError with a sentence that names the server and the database, never the password.
+        Raises StoreError with a sentence that names the server and the database, never the password. One that
+        another store is being moved to is for who does that, `moving`.
         """
         database = cls(url)
         await database.connect("read-write")
         try:
             await database._migrate(create=create)
+            if not moving:
+                await database._refuse_unfinished_move()
         except BaseException:
             await database.close()
             raise
@@ -158,6 +161,13 @@ class PostgresDatabase:
         if not await self._begun():
             raise StoreError(
                 f"there is no store at {self.where}; `statsvc serve` or `statsvc site add` makes one"
+            )
+
+    async def _refuse_unfinished_move(self) -> None:
+        for (source,) in await self.fetch("SELECT source FROM moves WHERE NOT finished"):
+            raise StoreError(
+                f"{self.where}: {source} is being moved there, and that has not ended: stop the service that"
+                " counts there, and run `statsvc migrate-store` to its end"
             )
 
     async def _begun(self) -> bool:

@@ -170,6 +170,13 @@ CREATE TABLE folds (
   xid xid8 NOT NULL
 );
 
+-- The store that all of this was copied from. Nobody counts here until that has ended: the next pass of the copy would
+-- undo it.
+CREATE TABLE moves (
+  source text PRIMARY KEY,
+  finished boolean NOT NULL
+);
+
 CREATE TABLE probe (
   id integer PRIMARY KEY CHECK (id = 1),
   probes bigint NOT NULL
@@ -187,6 +194,10 @@ CREATE FUNCTION commit_batch(
   batch_id bigint, batch_at_ms bigint, batch_open_visits bytea, batch_node bigint, batch_sites bigint[], tally jsonb
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
+  IF EXISTS (SELECT FROM moves WHERE NOT finished) THEN
+    RAISE 'another store is being moved here';
+  END IF;
+
   INSERT INTO batches (id, at_ms, open_visits, node, sites)
     VALUES (batch_id, batch_at_ms, batch_open_visits, batch_node, batch_sites)
     ON CONFLICT (id) DO NOTHING;
