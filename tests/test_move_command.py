@@ -5,8 +5,8 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,8 +35,12 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "stats.db"
 
 
+def name_of(url: str) -> str:
+    return urlsplit(url).path[1:]
+
+
 def sql(url: str, text: str) -> str:
-    return shared().sql(text, urlsplit(url).path[1:])
+    return shared().sql(text, name_of(url))
 
 
 def view(service: Service, path: str, visitor: int) -> dict[str, Any]:
@@ -90,8 +94,8 @@ def normal(row: Any) -> str:
 
 
 @contextmanager
-def held_back(url: str, table: str) -> Iterator[None]:
-    """Nobody can write to the table meanwhile; reading is free."""
+def held_back(url: str, table: str) -> Iterator[Callable[[], None]]:
+    """Nobody can write to the table until it ends, or what it gives is called; reading is free."""
     order = [program("psql"), url, "-XAtq", "-c", "SET search_path = statsvc", "-f", "-"]
     with subprocess.Popen(order, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
         assert session.stdin is not None
@@ -99,13 +103,21 @@ def held_back(url: str, table: str) -> Iterator[None]:
         session.stdin.write(f"BEGIN; LOCK TABLE {table} IN SHARE MODE; SELECT 'held';\n")
         session.stdin.flush()
         assert session.stdout.readline() == "held\n"
-        yield
+        yield session.stdin.close
         session.stdin.close()
 
 
-def until_it_waits(url: str) -> None:
-    waits = f"SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = '{urlsplit(url).path[1:]}' AND wait_event_type = 'Lock'"
-    eventually(lambda: shared().sql(waits) == "t", 60)
+@contextmanager
+def waiting(file: Path, url: str) -> Iterator[subprocess.Popen[str]]:
+    """A move that has got to a table that is held back; killed at the end, if it still runs."""
+    waits = f"SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = '{name_of(url)}' AND wait_event_type = 'Lock'"
+    with subprocess.Popen(moving(file, url), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            eventually(lambda: process.poll() is not None or shared().sql(waits) == "t", 60)
+            assert process.poll() is None
+            yield process
+        finally:
+            process.kill()
 
 
 def prepare(url: str) -> None:
@@ -157,11 +169,12 @@ def test_nothing_that_is_acknowledged_meanwhile_is_lost(file, url):
     prepare(url)
     with Service(file, "--site", "hue.gov.vn", *UNLIMITED) as service:
         view(service, "/before", 1)
-        with held_back(url, "page_days"):
-            first = subprocess.Popen(moving(file, url), stdout=subprocess.PIPE, text=True)
-            until_it_waits(url)
+        with ExitStack() as stack:
+            held = stack.enter_context(held_back(url, "page_days"))
+            first = stack.enter_context(waiting(file, url))
             view(service, "/during", 2)
-        told, _ = first.communicate(timeout=60)
+            held()
+            told, _ = first.communicate(timeout=60)
         assert first.returncode == 0
         assert "is being served: stop the service and run this again" in told
         view(service, "/after", 3)
@@ -181,11 +194,8 @@ def test_a_killed_move_goes_on(file, url):
     """Killed with half of the tables there: nobody may count there, and the next pass ends it."""
     past.write(file, sites=2, days=300, pages=9)
     prepare(url)
-    with held_back(url, "names"):
-        killed = subprocess.Popen(moving(file, url))
-        until_it_waits(url)
-        killed.kill()
-        killed.wait()
+    with held_back(url, "names"), waiting(file, url) as process:
+        process.kill()
     assert (
         sql(url, "SELECT (SELECT count(*) FROM statsvc.hours) > 0, (SELECT count(*) FROM statsvc.names) > 0")
         == "t|f"
@@ -217,7 +227,7 @@ def test_pages_that_became_one_between_two_passes_are_so_in_the_copy(file, url):
 def test_what_can_not_be_moved_is_said(file, url):
     """Before anything is written."""
     command(url, "site", "add", "hue.gov.vn")
-    assert "is not there" in move(file, url, status=1)
+    assert f"there is no store at {file}" in move(file, url, status=1)
     past.write(file, sites=1, days=1, pages=9)
     assert "has a store with sites already; a store is moved to an empty one" in move(file, url, status=1)
     backwards = [*moving(file, url)[:-4], "--from", url, "--to", f"sqlite://{file}"]

@@ -9,8 +9,8 @@ A group in which something was counted adds up to more. Only where pages became 
 are fewer pages, or one of them begins with another letter.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, NamedTuple
@@ -20,11 +20,11 @@ import orjson
 
 from statsvc.errors import StoreError, StoreInUse
 from statsvc.stores.postgres.database import SCHEMA, PostgresDatabase
-from statsvc.stores.postgres.told import told
-from statsvc.stores.sqlite.database import claim, schema_steps
+from statsvc.stores.sqlite import Database, SqliteStore
+from statsvc.stores.sqlite.database import schema_steps
 from statsvc.stores.sqlite.snapshot import snapshot
-from statsvc.stores.sqlite.told import told as told_of_file
 
+_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('statsvc move', 0))"
 STEP_ROWS = 20_000
 """Rows that are copied in one transaction, or a group's, if it has more."""
 Row = Sequence[Any]
@@ -138,34 +138,34 @@ async def move(source: Path, to: str, progress: Progress) -> Moved:
     """
     database = await PostgresDatabase.open(to, moving=True)
     try:
-        with told(database.where), _unless_served(source) as unserved, snapshot(source) as file:
-            _require_schema(file, source)
-            async with database.connection() as target, target.transaction():
-                await _claim(target, database.where, str(source))
-            async with database.connection() as target:
-                if not await target.fetchval(
-                    "SELECT pg_try_advisory_lock(hashtextextended('statsvc move', 0))"
-                ):
-                    raise StoreError(f"{database.where}: another `statsvc migrate-store` is at work there")
-                try:
+        async with _unless_served(source) as unserved, database.connection() as target:
+            if not await target.fetchval(_LOCK):
+                raise StoreError(f"{database.where}: another `statsvc migrate-store` is at work there")
+            try:
+                with snapshot(source) as file:
+                    _require_schema(file, source)
+                    async with target.transaction():
+                        await _claim(target, database.where, str(source))
                     return await _Pass(file, target, progress).run(finish=unserved)
-                finally:
-                    await target.execute("SELECT pg_advisory_unlock_all()")
+            finally:
+                await target.execute("SELECT pg_advisory_unlock_all()")
     finally:
         await database.close()
 
 
-@contextmanager
-def _unless_served(source: Path) -> Iterator[bool]:
+@asynccontextmanager
+async def _unless_served(source: Path) -> AsyncIterator[bool]:
     """Whether nobody serves the file; then nobody can while this lasts."""
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         try:
-            with told_of_file(source):
-                stack.enter_context(claim(source))
+            file = await Database.open(source, serving=True, create=False)
         except StoreInUse:
             yield False
-        else:
-            yield True
+            return
+        stack.push_async_callback(file.close)
+        # As a service does when it starts: what a crash left to be done is done.
+        await SqliteStore(file).receipts()
+        yield True
 
 
 def _require_schema(file: Connection, source: Path) -> None:
