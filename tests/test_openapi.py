@@ -57,7 +57,7 @@ def test_it_is_an_openapi_document():
 def test_it_has_every_route_of_the_listeners_and_no_other():
     """Paths and methods; HEAD and OPTIONS are as its introduction says."""
     streams = Streams(*[None] * 6)  # type: ignore[arg-type]
-    parts = Parts(**dict.fromkeys(Parts.__dataclass_fields__) | {"streams": streams})  # type: ignore[arg-type]
+    parts = Parts(**dict.fromkeys(Parts.__dataclass_fields__) | {"streams": streams, "trusted_proxies": ()})  # type: ignore[arg-type]
     public = methods(public_routes(parts))
     operations = methods(operations_routes(parts, None, None))  # type: ignore[arg-type]
     for listener, asides in ((public, {hdrs.METH_HEAD, hdrs.METH_OPTIONS}), (operations, {hdrs.METH_HEAD})):
