@@ -121,7 +121,7 @@ def _advance(letter: str) -> float:
     return next((ems for names, ems in _ADVANCES if name.startswith(names)), _OTHER_ADVANCE)
 
 
-@lru_cache(maxsize=1024)  # between two events a badge is asked for many times
+@lru_cache(maxsize=1024)  # the totals are new each second, mostly with the same numbers
 def draw(box: Box, style: Style, theme: Theme) -> str:
     """An SVG document."""
     return _DRAWINGS[style](box, theme)

@@ -1,9 +1,11 @@
 """`GET /badge.svg`: the counter box as a picture, for pages without scripts, README pages and mail."""
 
+from functools import lru_cache
+
 from aiohttp import hdrs
 
 from statsvc.api.answer import Answer
-from statsvc.api.box import Boxes, picture_headers, question
+from statsvc.api.box import Boxes, Question, fill, picture_headers, question
 from statsvc.api.events import headers_of
 from statsvc.api.reading import Reading, is_known, weak_etag
 from statsvc.api.request import Request
@@ -34,19 +36,25 @@ class BadgeRoutes:
         asked = question(request.query, request.headers.get(hdrs.ACCEPT_LANGUAGE, ""), path)
         site = await self._reading.site(request)
         collected = await self._count(request, site, url) if url else None
-        svg = draw(await self._boxes.fill(asked, site), asked.style, asked.theme)
+        svg, etag = _drawn(asked, await self._boxes.totals(asked, site))
         if collected is not None:
             headers = headers_of(collected)
         else:
-            etag = weak_etag(svg.encode())
             headers = picture_headers(site, asked, etag)
             if is_known(request, etag):
                 return Answer(304, headers=headers)
-        return Answer(200, svg.encode(), SVG | headers | POLICY)
+        return Answer(200, svg, SVG | headers | POLICY)
 
     async def _count(self, request: Request, site: Site, url: str) -> Collected:
         event = Event(PAGEVIEW, url, (site.domain,))
         return await self._collector.collect(event, self._senders.of(request))
+
+
+@lru_cache(maxsize=256)  # within a second the totals are the same, and a badge is asked for many times
+def _drawn(asked: Question, totals: bytes) -> tuple[bytes, str]:
+    """The picture and its ETag."""
+    svg = draw(fill(asked, totals), asked.style, asked.theme).encode()
+    return svg, weak_etag(svg)
 
 
 def _counted(request: Request) -> str:

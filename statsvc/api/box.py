@@ -2,11 +2,13 @@
 
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from aiohttp import hdrs
@@ -38,8 +40,9 @@ _PLACES = {
 """Where in the totals a row's number is; of all other rows it is a period's visits."""
 
 
-class Question(NamedTuple):
-    """How a box is to look, and which rows it has."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """How a box is to look, and which rows it has. The same question is the same object, mostly."""
 
     rows: tuple[str, ...]
     language: Language
@@ -56,25 +59,31 @@ def question(query: Mapping[str, str], preferred: str, path: str | None = None) 
 
     Raises InvalidEvent with all that is wrong.
     """
+    show, theme, style = query.get("show", ""), query.get("theme", Theme.AUTO), query.get("style", Style.BOX)
+    return _question(show, theme, style, query.get("lang", ""), query.get("path", ""), preferred, path)
+
+
+@lru_cache(maxsize=1024)  # a badge is asked for with the same words by all who see it
+def _question(
+    show: str, theme: str, style: str, tag: str, given: str, preferred: str, path: str | None
+) -> Question:
     wrong: dict[str, list[str]] = {}
 
     def told(field: str, sentence: str) -> None:
         wrong.setdefault(field, []).append(sentence)
 
-    named = tuple(dict.fromkeys(query.get("show", "").replace(",", " ").split())) or DEFAULT_ROWS
+    named = tuple(dict.fromkeys(show.replace(",", " ").split())) or DEFAULT_ROWS
     for name in named:
         if name not in rows():
             told("show", f"has no row {name[:50]!r}; there are {', '.join(rows())}")
-    tag = query.get("lang", "")
     if tag and not TAG.fullmatch(tag):
         told("lang", f"expected a language such as vi or en-GB, got {tag[:50]!r}")
-    if given := query.get("path"):
+    if given:
         path = normal_path(given)
         if not given.startswith("/"):
             told("path", f"must begin with /, as in a URL, got {given[:200]!r}")
     if PAGE in named and not path:
         told("path", "is required for the row page: the page's path, such as /tin-tuc/1")
-    theme, style = query.get("theme", Theme.AUTO), query.get("style", Style.BOX)
     for field, kind, kinds in (("theme", theme, list(Theme)), ("style", style, list(Style))):
         if kind not in kinds:
             told(field, f"expected {', '.join(kinds)}, got {kind[:50]!r}")
@@ -87,21 +96,24 @@ def question(query: Mapping[str, str], preferred: str, path: str | None = None) 
 
 
 class Boxes:
-    """Fills boxes with numbers."""
+    """What boxes are filled with."""
 
     def __init__(self, board: Board, clock: Clock) -> None:
         self._board = board
         self._clock = clock
 
-    async def fill(self, question: Question, site: Site) -> Box:
-        """Raises StoreError where the numbers must be read and can't be."""
+    async def totals(self, question: Question, site: Site) -> bytes:
+        """As JSON, with all that is asked. Raises StoreError where they must be read and can't be."""
         paths = {PAGE: question.path} if PAGE in question.rows and question.path else {}
-        totals = orjson.loads(await self._board.answer(site, paths, self._clock.now()))
-        chosen = question.language
-        filled = tuple(
-            Row(name, chosen.labels[name], chosen.number(_number(totals, name))) for name in question.rows
-        )
-        return Box(chosen.tag, chosen.direction, chosen.labels[TITLE], filled)
+        return await self._board.answer(site, paths, self._clock.now())
+
+
+def fill(question: Question, totals: bytes) -> Box:
+    read, chosen = orjson.loads(totals), question.language
+    filled = tuple(
+        Row(name, chosen.labels[name], chosen.number(_number(read, name))) for name in question.rows
+    )
+    return Box(chosen.tag, chosen.direction, chosen.labels[TITLE], filled)
 
 
 def _number(totals: Mapping[str, Any], row: str) -> int:
@@ -134,7 +146,7 @@ class BoxRoutes:
         """The box, for another page to show in a frame. Nothing is recorded."""
         asked = question(request.query, request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
         site = await self._reading.site(request)
-        page = self._draw(await self._boxes.fill(asked, site), asked.theme)
+        page = self._draw(fill(asked, await self._boxes.totals(asked, site)), asked.theme)
         etag = weak_etag(page.encode())
         headers = picture_headers(site, asked, etag) | self._policy
         if is_known(request, etag):

@@ -8,7 +8,7 @@ from statsvc.administration import digest_of
 from statsvc.api.request import Request
 from statsvc.calendar import timestamp
 from statsvc.errors import InvalidEvent, Refused, UnknownSite
-from statsvc.model import Moment, Site, Token
+from statsvc.model import Site, Token
 from statsvc.ports import Registry
 from statsvc.sites import Sites
 
@@ -56,9 +56,9 @@ async def token_of(request: Request, registry: Registry) -> Token | None:
     return await registry.token(digest_of(token.strip()))
 
 
-def numbers(totals: bytes, now: Moment) -> bytes:
+def numbers(totals: bytes, as_of_ms: int) -> bytes:
     """Encoded totals without the moment they were given at: the same for as long as the numbers are."""
-    return totals.replace(timestamp(now.wall_ms).encode(), b"", 1)
+    return totals.replace(timestamp(as_of_ms).encode(), b"", 1)
 
 
 def weak_etag(content: bytes) -> str:

@@ -128,7 +128,7 @@ class Streams:
         now = self._clock.now()
         totals = await self._board.answer(site, {}, now)
         first = b"retry: %d\n" % _reconnect_ms() + _message(totals)
-        return Answer(200, first, HEADERS, more=partial(self._go_on, site, numbers(totals, now), now))
+        return Answer(200, first, HEADERS, more=partial(self._go_on, site, numbers(totals, now.wall_ms), now))
 
     async def _go_on(
         self, site: Site, told: bytes, told_at: Moment, transport: asyncio.WriteTransport
@@ -180,7 +180,7 @@ class Streams:
             totals = await self._board.answer(site, {}, now)
         except StoreError:
             totals = b""  # the last numbers stay; that the store fails is told elsewhere
-        new = numbers(totals, now)
+        new = numbers(totals, now.wall_ms)
         if totals and new != channel.numbers:
             channel.numbers, channel.sent_ms = new, now.steady_ms
             return _message(totals)
