@@ -1,4 +1,4 @@
-"""What a store's URL means: the only place that knows which backends there are."""
+"""What the settings' URLs mean: the only place that knows which backends there are."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -12,7 +12,9 @@ from statsvc.announcements import Announcer
 from statsvc.clock import FleetClock, SystemClock
 from statsvc.config import PostgresUrl, Settings, StoreUrl
 from statsvc.errors import ConfigError, StoreError
-from statsvc.ports import Clock, Registry, Store
+from statsvc.ports import Clock, Presence, Registry, Store
+from statsvc.presence.memory import MemoryPresence
+from statsvc.redis_url import RedisUrl
 from statsvc.stores.agreements import Difference
 from statsvc.stores.outbox import OutboxFile, OutboxStore
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
@@ -134,3 +136,20 @@ def _postgres() -> ModuleType:
     except ImportError:
         raise ConfigError(["a PostgreSQL store needs its driver: pip install 'statsvc[fleet]'"]) from None
     return postgres
+
+
+@asynccontextmanager
+async def opened_presence(url: RedisUrl | None, store: Store) -> AsyncIterator[Presence]:
+    """Where it is known who is current. Raises ConfigError where its driver is not installed."""
+    if url is None:
+        yield MemoryPresence(store)
+        return
+    from statsvc.presence.client import connect  # noqa: PLC0415 - the driver is there only where it is used
+
+    client = connect(url)
+    from statsvc.presence.redis import RedisPresence  # noqa: PLC0415 - as above
+
+    try:
+        yield RedisPresence(client, store)
+    finally:
+        await client.aclose()

@@ -17,6 +17,7 @@ from statsvc.address import Network
 from statsvc.errors import ConfigError
 from statsvc.limits import Limit
 from statsvc.model import DEFAULT_TIME_ZONE
+from statsvc.redis_url import RedisUrl, parse_redis
 from statsvc.rules import normal_host
 
 LONGEST_DAYS = 36_500
@@ -53,7 +54,8 @@ class Settings:
     read_replica: PostgresUrl | None
     outbox: Path
     outbox_size: int
-    presence: str
+    presence: RedisUrl | None
+    """None: this process's memory."""
     site: tuple[str, ...]
     time_zone: str
     trusted_proxy: tuple[Network, ...]
@@ -131,10 +133,8 @@ def parse_size(text: str) -> int:
     return int(match[1]) * {"M": 10**6, "G": 10**9}[match[2]]
 
 
-def parse_presence(text: str) -> str:
-    if text != "memory:":
-        raise ValueError("expected memory:")
-    return text
+def parse_presence(text: str) -> RedisUrl | None:
+    return None if text == "memory:" else parse_redis(text)
 
 
 def parse_domain(text: str) -> str:
@@ -271,7 +271,13 @@ SETTINGS = (
     ),
     OUTBOX,
     Setting("outbox-size", "SIZE", parse_size, "256MB", "how much of events the outbox holds at most"),
-    Setting("presence", "URL", parse_presence, "memory:", "where it is known who is current"),
+    Setting(
+        "presence",
+        "URL",
+        parse_presence,
+        "memory:",
+        "where it is known who is current: memory: (this process's own) or redis://HOST:PORT, for a fleet",
+    ),
     Setting("site", "DOMAIN", parse_domain, None, "register this site at start if it is new", many=True),
     Setting(
         "time-zone", "ZONE", parse_time_zone, DEFAULT_TIME_ZONE, "time zone of sites registered by --site"

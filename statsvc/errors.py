@@ -11,6 +11,7 @@ StatsvcError
 │   └── SiteTaken      the site, or a host of it, is registered already
 ├── Unavailable        not recorded now; come back after `retry_after_seconds`
 │   └── TooManyEvents  more than one visitor or network may send
+├── PresenceError      the shared presence can't be reached; what it was told, it may know or not
 └── StoreError         the store could not do what was asked; nothing was changed
     ├── StoreInUse     another process serves from this store
     ├── SchemaTooNew   written by a newer statsvc than this one
@@ -81,6 +82,10 @@ class TooManyEvents(Unavailable):
     def __init__(self, limit: str, retry_after_seconds: int) -> None:
         super().__init__(f"this {limit} sends more events than are taken from one", retry_after_seconds)
         self.limit = limit
+
+
+class PresenceError(StatsvcError):
+    pass
 
 
 class StoreError(StatsvcError):

@@ -18,7 +18,7 @@ from statsvc.api.listener import Listener
 from statsvc.api.reading import Reading
 from statsvc.api.routes import Parts, operations_routes, public_routes
 from statsvc.api.stream import Streams
-from statsvc.backends import served_store
+from statsvc.backends import opened_presence, served_store
 from statsvc.board import Board
 from statsvc.collector import Collector
 from statsvc.config import Address, Settings
@@ -36,7 +36,6 @@ from statsvc.metrics.sites import write_sites
 from statsvc.metrics.state import StateMetrics
 from statsvc.model import Site
 from statsvc.ports import Clock, Registry
-from statsvc.presence.memory import MemoryPresence
 from statsvc.sites import Sites
 
 OPEN_FILES = 65_536
@@ -64,7 +63,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         served = await stack.enter_async_context(served_store(settings, announce))
         store, registry, clock = served.store, served.registry, clock or served.clock
         await _register(settings, registry, clock)
-        sites, keyring, presence = Sites(registry), Keyring(store), MemoryPresence(store)
+        sites, keyring = Sites(registry), Keyring(store)
+        presence = await stack.enter_async_context(opened_presence(settings.presence, store))
         board = Board(store, presence)
         housekeeping = Housekeeping(
             store, sites, keyring, presence, board, clock, announce, settings.keep_page_days

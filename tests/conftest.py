@@ -18,6 +18,7 @@ from tests.browser import Portal, chromium
 from tests.facts import NOON_MS, FakeClock
 from tests.postgres import stopped_at_the_end
 from tests.process import CHROME
+from tests.redis_server import RedisServer, redis_cluster
 
 settings.register_profile(
     "statsvc",
@@ -109,6 +110,19 @@ def portal() -> Iterator[Portal]:
     """A portal's own server, at another origin than the service."""
     with Portal() as portal:
         yield portal
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One for all tests that neither stop nor empty it; each has a prefix or database of its own."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_url() -> Iterator[str]:
+    with redis_cluster() as nodes:
+        yield "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
 
 
 AppFactory = Callable[..., AbstractAsyncContextManager[App]]

@@ -12,7 +12,7 @@ def test_defaults_are_the_documented_ones():
     settings = load_settings({}, {"STATSVC_STORE": "sqlite:///x.db"})
     assert str(settings.listen) == "0.0.0.0:8080"
     assert str(settings.ops_listen) == "127.0.0.1:8081"
-    assert (settings.site, settings.trusted_proxy, settings.presence) == ((), (), "memory:")
+    assert (settings.site, settings.trusted_proxy, settings.presence) == ((), (), None)
     assert str(load_settings({}, {}).store).endswith("/stats.db")
 
 

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "statsvc"
 EDGE = 4
 
 ROWS: dict[int, list[str]] = {
-    0: ["errors", "model", "calendar", "window", "address", "languages", "announcements"],
+    0: ["errors", "model", "calendar", "window", "address", "languages", "announcements", "redis_url"],
     1: ["visits", "visitor", "bots", "rules", "tally", "totals", "demo_day", "picture", "limits"],
     2: ["ports"],
     3: [
@@ -27,8 +27,9 @@ ROWS: dict[int, list[str]] = {
         "housekeeping",
     ],
     EDGE: ["stores", "presence", "api", "metrics", "log"],
-    5: ["backends", "service"],
-    6: [
+    5: ["backends"],
+    6: ["service"],
+    7: [
         "cli",
         "site_commands",
         "snippet_command",
@@ -109,6 +110,7 @@ def test_every_module_has_its_tests():
     mirrored = {
         "stores": "test_stores.py",
         "presence": "test_presences.py",
+        "backends": "test_presences.py",
         "metrics": "test_metrics.py",
         "api/events": "test_api_events.py",
         "api/totals": "test_api_totals.py",

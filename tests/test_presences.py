@@ -3,6 +3,7 @@
 A new backend joins by one more opener in BACKENDS; nothing below knows which one it runs on.
 """
 
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -13,20 +14,71 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from statsvc.config import parse_presence
 from statsvc.model import Hit, Peak, Touch
 from statsvc.ports import Batch, Presence, Store, Touched
+from statsvc.presence.client import connect
 from statsvc.presence.memory import MemoryPresence
+from statsvc.presence.redis import RedisPresence
 from statsvc.stores.sqlite import Database, SqliteStore
 from statsvc.tally import fold
 from tests.facts import NOON_MS, SITE, FakeClock, hit, wall_ms
 
 Opener = Callable[[Store], Presence]
-BACKENDS: list[Opener] = [MemoryPresence]
+"""Opened again on the same store, a presence is what it is after a restart."""
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda opener: opener.__name__)
-def opener(request: pytest.FixtureRequest) -> Opener:
-    return request.param
+@asynccontextmanager
+async def memory(_: pytest.FixtureRequest) -> AsyncIterator[Opener]:
+    yield MemoryPresence
+
+
+@asynccontextmanager
+async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Opener]:
+    async with _in_redis(request.getfixturevalue("redis_server").url) as opener:
+        yield opener
+
+
+@asynccontextmanager
+async def redis_that_forgets(request: pytest.FixtureRequest) -> AsyncIterator[Opener]:
+    """After a restart there is nothing in Redis."""
+    async with _in_redis(request.getfixturevalue("redis_server").url, forgets=True) as opener:
+        yield opener
+
+
+@asynccontextmanager
+async def redis_cluster(request: pytest.FixtureRequest) -> AsyncIterator[Opener]:
+    async with _in_redis(request.getfixturevalue("redis_cluster_url")) as opener:
+        yield opener
+
+
+@asynccontextmanager
+async def _in_redis(url: str, *, forgets: bool = False) -> AsyncIterator[Opener]:
+    """Each store has a part of Redis that is nobody else's."""
+    where = parse_presence(url)
+    assert where is not None
+    prefixes: dict[Store, str] = {}
+
+    def opened(store: Store) -> Presence:
+        if forgets:
+            prefixes.pop(store, None)
+        return RedisPresence(client, store, prefixes.setdefault(store, secrets.token_hex(4)))
+
+    client = connect(where)
+    try:
+        yield opened
+    finally:
+        await client.aclose()
+
+
+Backend = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Opener]]
+BACKENDS: list[Backend] = [memory, redis, redis_that_forgets, redis_cluster]
+
+
+@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.__name__)
+async def opener(request: pytest.FixtureRequest) -> AsyncIterator[Opener]:
+    async with request.param(request) as opener:
+        yield opener
 
 
 class Counter:

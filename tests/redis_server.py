@@ -1,0 +1,119 @@
+"""Real redis-servers on free ports: one alone, or a cluster of three. A missing program is a skip."""
+
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tests.process import eventually
+
+CLUSTER_NODES = 3
+PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives away: a server that comes back finds its port free."""
+
+
+def program() -> str:
+    """Debian has it in `redis-server`."""
+    path = shutil.which("redis-server")
+    if path is None:
+        pytest.skip("redis-server is not installed")
+    return path
+
+
+def free_port() -> int:
+    """One that is free, as is the one 10,000 above it, which a cluster's node takes, too."""
+    for port in random.sample(PORTS, 100):
+        with socket.socket() as own, socket.socket() as bus, suppress(OSError):
+            own.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + 10_000))
+            return port
+    raise AssertionError("no port is free")
+
+
+class RedisServer:
+    """Runs when it is made; `options` are its own. A context manager. What it holds is gone with it."""
+
+    def __init__(self, *options: str) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="statsvc-redis-")
+        self.folder = Path(self._folder.name)
+        self._options = options
+        self.port = free_port()
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Empty, but for a snapshot that was saved."""
+        where = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
+        self._process = subprocess.Popen(
+            [program(), *where, "--save", "", "--appendonly", "no", *self._options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        eventually(self._answers)
+
+    def kill(self) -> None:
+        """It ends at once."""
+        self._process.kill()
+        self._process.wait()
+
+    def hang(self) -> None:
+        """It takes connections and answers nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def ask(self, *words: str) -> object:
+        """What it answers to a command."""
+        with Redis(port=self.port, socket_timeout=10) as client:
+            return client.execute_command(*words)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, "redis-server ended"
+        with suppress(RedisError):
+            return self.ask("PING") is True
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._folder.cleanup()
+
+
+@contextmanager
+def redis_cluster() -> Iterator[list[RedisServer]]:
+    """Three nodes, each with its third of the keys."""
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(RedisServer("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"))
+            for _ in range(CLUSTER_NODES)
+        ]
+        slots = [16_384 * number // CLUSTER_NODES for number in range(CLUSTER_NODES + 1)]
+        for node, first, after in zip(nodes, slots, slots[1:], strict=False):
+            node.ask("CLUSTER", "ADDSLOTSRANGE", str(first), str(after - 1))
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", str(nodes.index(node) + 1))
+        for node in nodes[1:]:
+            node.ask("CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port))
+        for node in nodes:
+            eventually(lambda node=node: _is_whole(node), seconds=30)
+        yield nodes
+
+
+def _is_whole(node: RedisServer) -> bool:
+    info = str(node.ask("CLUSTER", "INFO"))
+    return "cluster_state:ok" in info.replace("'", "") and f"cluster_known_nodes:{CLUSTER_NODES}" in info
