@@ -120,13 +120,17 @@ def user_agent(visitor: int) -> str:
 
 
 class Load:
-    """Sends events to the service at `public` (HOST:PORT) and writes them in `ledger`."""
+    """Sends events to the service at `public` (HOST:PORT), or to any of several, and writes them in `ledger`."""
 
-    def __init__(self, public: str, ledger: Ledger, session: aiohttp.ClientSession) -> None:
-        self._public = public
+    def __init__(self, public: str | Sequence[str], ledger: Ledger, session: aiohttp.ClientSession) -> None:
+        self._publics = [public] if isinstance(public, str) else public
         self._ledger = ledger
         self._session = session
         self._enough = False
+
+    @property
+    def _public(self) -> str:
+        return random.choice(self._publics)
 
     def end(self) -> None:
         """What `run` sends ends, with the answers under way."""
@@ -188,7 +192,8 @@ class Load:
         chance: random.Random,
         enough: float = inf,
     ) -> None:
-        """Events of `people` from many connections, until the ledger has `enough`, `end`, or nobody listens.
+        """Events of `people` from many connections, until the ledger has `enough`, `end`, or, where there is one
+        service only, nobody listens.
 
         Half of the events are of pages of their own: `/once/…` is sent one time only, so that one
         that is lost and one that is counted twice can't make up for each other.
@@ -198,10 +203,10 @@ class Load:
             while len(self._ledger.sent) < enough and not self._enough:
                 once = f"/once/{chance.getrandbits(60)}"
                 path = chance.choice((once, chance.choice(PAGES)))
-                if (
-                    await self.send(chance.choice(sites), chance.choice(people), path, chance.choice(NAMES))
-                    is None
-                ):
+                sent = await self.send(
+                    chance.choice(sites), chance.choice(people), path, chance.choice(NAMES)
+                )
+                if sent is None and len(self._publics) == 1:
                     return
 
         async with asyncio.TaskGroup() as workers:
@@ -210,7 +215,9 @@ class Load:
 
 
 @asynccontextmanager
-async def loading(public: str, ledger: Ledger, *, keep_alive: bool = True) -> AsyncIterator[Load]:
+async def loading(
+    public: str | Sequence[str], ledger: Ledger, *, keep_alive: bool = True
+) -> AsyncIterator[Load]:
     timeout = aiohttp.ClientTimeout(total=EVENT_SECONDS)
     connector = aiohttp.TCPConnector(limit=0, force_close=not keep_alive)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:

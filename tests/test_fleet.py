@@ -1,0 +1,167 @@
+"""A whole fleet: three nodes, PostgreSQL, Redis and nginx, all real; and what breaks."""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fleet import Counted, Fleet, following, numbers, signal_all
+from tests.load import PAGES, Ledger, Load, figures, loading, noon_zone, until
+from tests.nodes import Nginx
+from tests.postgres import PostgresServer, database_of
+from tests.process import UNLIMITED, Service, command, eventually
+from tests.redis_server import RedisServer
+
+SITE = "hue.gov.vn"
+PEOPLE = 60
+Step = tuple[str, str]
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres() -> Iterator[PostgresServer]:
+    """A server of the test's own, to be stopped and killed; a killed process loses nothing without fsync."""
+    with PostgresServer("fsync=off", "max_connections=100") as server:
+        yield server
+
+
+async def test_three_nodes_behind_nginx_count_as_one_does(tmp_path: Path, redis: RedisServer) -> None:
+    """Pageviews, visits, visitors, current and pages of people who hop between nodes: as of one SQLite node."""
+    chance = random.Random(1)
+    walks = {
+        visitor: [
+            (chance.choice(PAGES), chance.choice(("pageview", "pageview", "engagement", "Download")))
+            for _ in range(chance.randrange(1, 12))
+        ]
+        for visitor in range(PEOPLE)
+    }
+
+    async def walk(load: Load, visitor: int) -> None:
+        for path, name in walks[visitor]:
+            sent = await load.send(SITE, visitor, path, name)
+            assert sent
+            assert sent.status == 202
+
+    async def walk_all(public: str) -> None:
+        async with loading(public, Ledger()) as load, asyncio.TaskGroup() as tasks:
+            for visitor in walks:
+                tasks.create_task(walk(load, visitor))
+
+    with Fleet(tmp_path, database_of(tmp_path), redis.url, [SITE]) as fleet:
+        with Nginx(tmp_path, fleet.publics) as nginx:
+            await walk_all(nginx.at)
+        by_node = [node.metric("statsvc_commit_batch_events_sum") for node in fleet.nodes]
+        assert min(by_node) > 0
+        command(tmp_path / "one.db", "site", "add", SITE, "--time-zone", noon_zone())
+        with Service(tmp_path / "one.db", *UNLIMITED) as one:
+            await walk_all(one.public)
+            expected = numbers(one.public, SITE, PAGES)
+        assert expected["visitors"]["today"] == expected["current"] == PEOPLE
+        await asyncio.to_thread(eventually, lambda: fleet.shown(SITE, *PAGES) == [expected] * 3)
+
+
+async def test_every_node_and_every_stream_shows_what_another_counts(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    """Totals and current visitors, on the nodes that did not count the event as on the one that did."""
+    await _follow(tmp_path, redis, rounds=3)
+
+
+@pytest.mark.torture
+async def test_how_soon_every_node_shows_what_another_counts(tmp_path: Path, redis: RedisServer) -> None:
+    """As above, for longer, and prints how soon."""
+    seconds = sorted(await _follow(tmp_path, redis, rounds=60))
+    figures(
+        "milliseconds until all streams told", median=int(1000 * seconds[30]), most=int(1000 * seconds[-1])
+    )
+
+
+async def _follow(tmp_path: Path, redis: RedisServer, rounds: int) -> list[float]:
+    took = []
+    with Fleet(tmp_path, database_of(tmp_path), redis.url, [SITE]) as fleet:
+        async with following(fleet.publics, SITE) as followers:
+            for number in range(1, rounds + 1):
+                await until(lambda: all(follower.totals for follower in followers))
+                # A stream of a site speaks every two seconds at most: first it must be free to.
+                await until(lambda: time.monotonic() - max(f.told_at for f in followers) > 2)
+                async with loading(fleet.publics[number % 3], Ledger()) as load:
+                    sent = await load.send(SITE, number)
+                assert sent
+                await until(lambda: [f.pageviews() for f in followers] == [number] * 3)  # noqa: B023
+                took.append(max(follower.told_at for follower in followers) - sent.ended)
+                shown = await asyncio.to_thread(eventually, lambda: fleet.agree(SITE))
+                assert (shown["current"], shown["visits"]["total"]) == (number, number)
+    return took
+
+
+async def test_while_postgresql_is_gone_what_is_acknowledged_is_kept_and_then_counted_once(
+    tmp_path: Path, postgres: PostgresServer, redis: RedisServer
+) -> None:
+    """It hangs, a node is killed, it dies, and both come back: nothing is lost, nothing is counted twice."""
+    await _lose_postgresql(tmp_path, postgres, redis, [SITE], events=300)
+
+
+@pytest.mark.torture
+async def test_a_minute_without_postgresql_under_load(
+    tmp_path: Path, postgres: PostgresServer, redis: RedisServer
+) -> None:
+    """As above, for longer."""
+    sites = [f"site{number}.gov.vn" for number in range(40)]
+    await _lose_postgresql(tmp_path, postgres, redis, sites, events=20_000)
+
+
+async def _lose_postgresql(
+    tmp_path: Path, postgres: PostgresServer, redis: RedisServer, sites: list[str], events: int
+) -> None:
+    ledger = Ledger()
+    with Fleet(tmp_path, postgres.database(), redis.url, sites) as fleet:
+        async with loading(fleet.publics, ledger) as load:
+
+            async def acknowledged(more: int) -> None:
+                enough = len(ledger.acknowledged()) + more
+                await until(lambda: len(ledger.acknowledged()) >= enough, seconds=120)
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(load.run(sites, range(400), random.Random()))
+                await acknowledged(events // 4)
+                signal_all(postgres, signal.SIGSTOP)
+                began = time.monotonic()
+                await acknowledged(events)
+                waiting = await asyncio.to_thread(fleet.waiting)
+                assert waiting > 0
+                await asyncio.to_thread(fleet.nodes[0].kill)
+                await acknowledged(events // 4)
+                signal_all(postgres, signal.SIGCONT)
+                await acknowledged(events // 4)
+                await asyncio.to_thread(postgres.stop, signal.SIGQUIT)
+                await acknowledged(events)
+                away = time.monotonic() - began
+                await asyncio.to_thread(postgres.start)
+                back = time.monotonic()
+                await asyncio.to_thread(fleet.start, 0)
+                await acknowledged(events // 4)
+                load.end()
+            await asyncio.to_thread(eventually, lambda: fleet.waiting() == 0, 60)
+            delivered = time.monotonic() - back
+        for site in sites:
+            await asyncio.to_thread(eventually, lambda: fleet.agree(site))  # noqa: B023
+        counted = Counted(postgres, fleet.store)
+        counted.check(ledger)
+        assert "add up" in command(fleet.store, "check")
+        ledger.print_figures(
+            "PostgreSQL gone under load",
+            1,
+            counted.pageviews,
+            seconds_away=int(away),
+            batches_waiting=waiting,
+            seconds_until_delivered=int(delivered),
+        )
