@@ -14,6 +14,7 @@ StatsvcError
 ├── PresenceError      the shared presence can't be reached; what it was told, it may know or not
 └── StoreError         the store could not do what was asked; nothing was changed
     ├── StoreInUse     another process serves from this store
+    ├── Unreachable    a store in a network is away; who noticed it has told the log
     ├── SchemaTooNew   written by a newer statsvc than this one
     └── StoreDamaged   the file is not a statsvc database, or no longer a sound one
 """
@@ -93,6 +94,10 @@ class StoreError(StatsvcError):
 
 
 class StoreInUse(StoreError):
+    pass
+
+
+class Unreachable(StoreError):
     pass
 
 

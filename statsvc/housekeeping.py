@@ -10,7 +10,7 @@ from statsvc.announcements import Announcer, ClockStepped, Fault, Folded, SitesC
 from statsvc.board import Board
 from statsvc.calendar import local_hour, neighbour
 from statsvc.duplicates import RECEIPT_SECONDS
-from statsvc.errors import StoreError
+from statsvc.errors import StoreError, Unreachable
 from statsvc.keyring import DAYS_NEEDED, Keyring
 from statsvc.model import Site
 from statsvc.ports import Clock, Presence, Store
@@ -137,6 +137,8 @@ class Housekeeping:
             try:
                 await work()
                 told = ""
+            except Unreachable:
+                pass  # told already, and by an alert of its own
             except Exception as exc:  # noqa: BLE001 - it will be tried again, whatever it was
                 if told != str(exc):  # and told once, not twice a second
                     told = str(exc)

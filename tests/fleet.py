@@ -6,9 +6,9 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -18,7 +18,7 @@ import aiohttp
 from tests.load import Ledger, Sent, noon_zone
 from tests.nodes import kept_ports
 from tests.postgres import PostgresServer
-from tests.process import UNLIMITED, Service, answer, command
+from tests.process import UNLIMITED, Service, answer
 
 NODES = 3
 
@@ -38,11 +38,11 @@ class Fleet:
         self.store = store
         self._folder = folder
         self._environments = environments
-        self._options = ("--presence", presence, "--trusted-proxy", "127.0.0.1", *UNLIMITED, *options)
+        named = [part for site in sites for part in ("--site", site)]
+        common = ("--presence", presence, "--trusted-proxy", "127.0.0.1", "--time-zone", noon_zone())
+        self._options = (*common, *named, *UNLIMITED, *options)
         self._stack = ExitStack()
         self.publics: list[str] = self._stack.enter_context(kept_ports(len(environments)))
-        for site in sites:
-            command(store, "site", "add", site, "--time-zone", noon_zone())
         with ThreadPoolExecutor() as starting:
             self.nodes = list(starting.map(self._service, range(len(environments))))
 
@@ -89,8 +89,18 @@ def numbers(public: str, site: str, paths: Sequence[str] = ()) -> dict[str, Any]
     }
 
 
-def signal_all(server: PostgresServer, number: signal.Signals) -> None:
-    """To the server and all processes of its connections: SIGSTOP makes it hang, SIGCONT go on."""
+@contextmanager
+def hanging(server: PostgresServer) -> Iterator[None]:
+    """It takes connections and answers nothing."""
+    _signal_all(server, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        _signal_all(server, signal.SIGCONT)
+
+
+def _signal_all(server: PostgresServer, number: signal.Signals) -> None:
+    """To the server and all processes of its connections."""
     assert server.process is not None
     parent = server.process.pid
     os.kill(parent, number)

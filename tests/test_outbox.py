@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from statsvc.announcements import Announcer, StoreAway, StoreBack
-from statsvc.errors import SchemaTooNew, StoreDamaged, StoreError, StoreInUse
+from statsvc.errors import SchemaTooNew, StoreDamaged, StoreError, StoreInUse, Unreachable
 from statsvc.model import DayCounts, PageTotals, Peak
 from statsvc.ports import Batch
 from statsvc.stores.outbox import OutboxFile, OutboxStore
@@ -33,6 +33,7 @@ class Remote(SqliteStore):
         super().__init__(database)
         self.gone = False
         self.answers_lost = 0
+        self.probes = 0
         self.hanging: asyncio.Event | None = None
         self.committed: list[int] = []
 
@@ -51,6 +52,7 @@ class Remote(SqliteStore):
             raise StoreError("connection reset")
 
     async def probe(self) -> None:
+        self.probes += 1
         await self._reach()
         await super().probe()
 
@@ -273,6 +275,39 @@ async def test_a_day_that_begins_while_the_store_is_gone_has_no_visitors_yet(nod
         await node.store.visitors(2, TODAY, False)
     assert await node.store.visitors(1, "2026-11-24", False) == []
     assert await node.store.paths(1, "2026-11-24") == set()
+
+
+async def test_an_answer_may_be_long_while_the_store_answers_others(node, remote):
+    """All visitors of a large site's day take longer than a commit may; of a store that hangs they don't come."""
+    reading, read = asyncio.Event(), asyncio.Event()
+
+    async def visitors(*_: object) -> list[int]:
+        reading.set()
+        await read.wait()
+        return [1, 2, 3]
+
+    remote.visitors = visitors
+    asking = asyncio.create_task(node.store.visitors(1, TODAY, False))
+    await reading.wait()
+    probes = remote.probes
+    async with asyncio.timeout(20):
+        while remote.probes < probes + 3:
+            await asyncio.sleep(0.001)
+    read.set()
+    assert await asking == [1, 2, 3]
+    read.clear()
+    remote.hanging = asyncio.Event()
+    with pytest.raises(Unreachable):
+        await node.store.visitors(1, TODAY, True)
+    remote.hanging.set()
+
+
+async def test_sites_are_as_they_were_while_nobody_can_ask(node, remote):
+    """So that housekeeping tells of no change, nor of a fault."""
+    version = await node.store.version()
+    await node.cut_off()
+    assert await node.store.version() == version
+    assert await node.store.changed() == set()
 
 
 async def test_what_is_delivered_leaves_the_file(node, remote, tmp_path):

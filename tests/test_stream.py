@@ -105,10 +105,12 @@ async def test_a_change_is_sent_to_every_reader(app, clock):
 
 
 async def test_a_busy_site_is_told_in_steps(app, clock):
-    """Within two seconds there is one message, with all that happened."""
+    """Within two seconds there is one message, with all that happened; after a silence a second one at once."""
     async with reading(app) as stream:
         await stream.message()
-        for visitor in range(5):
+        await app.view("/", 0)
+        assert (await stream.totals())["visits"]["total"] == 1
+        for visitor in range(1, 5):
             await app.view("/", visitor)
         clock.advance(LEAST_INTERVAL_SECONDS)
         assert (await stream.totals())["visits"]["total"] == 5

@@ -29,7 +29,8 @@ RETRY_AFTER_SECONDS = 30
 LOOK_SECONDS = 0.5
 """How soon a change is seen on a quiet site."""
 LEAST_INTERVAL_SECONDS = 2
-"""From one message to the next of a site, on a busy one."""
+"""From one message to the next of a site, on a busy one. After a silence a second one may follow at once:
+of what another node counts, current visitors may be seen before the visits are."""
 KEEP_ALIVE_SECONDS = 25
 """Proxies close connections that are silent for 30 seconds or longer."""
 KEEP_ALIVE = b":\n\n"
@@ -74,12 +75,18 @@ class _Reader:
 class _Channel:
     """The readers of one site, and what they were last told."""
 
-    __slots__ = ("numbers", "readers", "sent_ms")
+    __slots__ = ("busy_until_ms", "numbers", "readers", "sent_ms")
 
     def __init__(self) -> None:
         self.readers: set[_Reader] = set()
         self.numbers = b""
         self.sent_ms = 0
+        self.busy_until_ms = 0
+        """When as many messages as were sent have had their interval."""
+
+    def sent(self, numbers: bytes, now: Moment) -> None:
+        self.numbers, self.sent_ms = numbers, now.steady_ms
+        self.busy_until_ms = max(self.busy_until_ms, now.steady_ms) + LEAST_INTERVAL_SECONDS * 1000
 
 
 class Streams:
@@ -137,7 +144,7 @@ class Streams:
         reader = _Reader(transport)
         channel = self._channels.setdefault(site.id, _Channel())
         if not channel.readers:
-            channel.numbers, channel.sent_ms = told, told_at.steady_ms
+            channel.sent(told, told_at)
         channel.readers.add(reader)
         self.readers += 1
         try:
@@ -173,8 +180,7 @@ class Streams:
 
     async def _due(self, site: Site, channel: _Channel, now: Moment) -> bytes:
         """What the site's readers are to be sent now, if anything."""
-        silent_ms = now.steady_ms - channel.sent_ms
-        if silent_ms < LEAST_INTERVAL_SECONDS * 1000:
+        if channel.busy_until_ms - now.steady_ms > LEAST_INTERVAL_SECONDS * 1000:
             return b""
         try:
             totals = await self._board.answer(site, {}, now)
@@ -182,9 +188,9 @@ class Streams:
             totals = b""  # the last numbers stay; that the store fails is told elsewhere
         new = numbers(totals, now.wall_ms)
         if totals and new != channel.numbers:
-            channel.numbers, channel.sent_ms = new, now.steady_ms
+            channel.sent(new, now)
             return _message(totals)
-        if silent_ms >= KEEP_ALIVE_SECONDS * 1000:
+        if now.steady_ms - channel.sent_ms >= KEEP_ALIVE_SECONDS * 1000:
             channel.sent_ms = now.steady_ms
             return KEEP_ALIVE
         return b""

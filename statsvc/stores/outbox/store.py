@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from statsvc.announcements import Announcer, StoreAway, StoreBack
-from statsvc.errors import StoreError
+from statsvc.errors import StoreError, Unreachable
 from statsvc.model import History, PageTotals
 from statsvc.ports import Batch, Space, Store
 from statsvc.stores.outbox.file import Kept, OutboxFile
@@ -21,8 +21,6 @@ from statsvc.stores.outbox.sums import Sums
 
 ANSWER_SECONDS = 2.0
 """A store that takes longer is away."""
-JOURNAL_SECONDS = 60.0
-"""All open visits, receipts or visitors of a day may be read for so long."""
 PROBE_SECONDS = (0.1, 2.0)
 """Pauses between attempts to reach the store: the first, doubled up to the last."""
 DELIVERED_AT_ONCE = 20
@@ -49,6 +47,7 @@ class OutboxStore:
         self._wanted = asyncio.Event()
         self._moved = asyncio.Event()
         self._delivered = 0
+        self._version: int | None = None
         self._read_days: dict[tuple[int, bool], str] = {}
         self._left_alone: set[asyncio.Task[Any]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -131,12 +130,12 @@ class OutboxStore:
 
     async def open_visits(self) -> list[bytes]:
         async with self._turn:
-            known = await self._ask(self._remote.open_visits(), JOURNAL_SECONDS)
+            known = await self._ask(self._remote.open_visits(), long=True)
             return known + [batch.open_visits async for batch in self._outbox.all()]
 
     async def receipts(self) -> list[int]:
         async with self._turn:
-            known = await self._ask(self._remote.receipts(), JOURNAL_SECONDS)
+            known = await self._ask(self._remote.receipts(), long=True)
             return known + [receipt async for batch in self._outbox.all() for receipt in batch.receipts]
 
     async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
@@ -147,7 +146,7 @@ class OutboxStore:
             read = self._read_days.get((site_id, bot), day)
             known: list[int] = []
             try:
-                known = await self._ask(self._remote.visitors(site_id, day, bot), JOURNAL_SECONDS)
+                known = await self._ask(self._remote.visitors(site_id, day, bot), long=True)
             except StoreError:
                 if read >= day:
                     raise
@@ -198,7 +197,13 @@ class OutboxStore:
         return await self._ask(self._remote.space())
 
     async def version(self) -> int:
-        return await self._ask(self._remote.version())
+        """While the store is away, the last one that was told."""
+        try:
+            self._version = await self._ask(self._remote.version())
+        except Unreachable:
+            if self._version is None:
+                raise
+        return self._version
 
     async def changed(self) -> set[int]:
         """While the store is away, nobody knows; what was missed is told when it is back."""
@@ -206,36 +211,42 @@ class OutboxStore:
             return await self._ask(self._remote.changed())
         return set()
 
-    async def _ask(self, question: Coroutine[Any, Any, Value], seconds: float | None = None) -> Value:
-        """Its answer, if the store gives it in time; else StoreError, and the store is away from now on."""
+    async def _ask(self, question: Coroutine[Any, Any, Value], *, long: bool = False) -> Value:
+        """Its answer, if the store gives it in time; else Unreachable, and the store is away from now on.
+
+        A `long` answer may take its time as long as the store answers another question meanwhile.
+        """
         if not self._here:
             question.close()
-            raise StoreError("the store can't be reached")
+            raise Unreachable("the store can't be reached")
         try:
-            return await self._bounded(question, seconds or ANSWER_SECONDS)
+            return await self._bounded(question, long=long)
         except StoreError as exc:
             self._leave(exc)
-            raise
+            raise Unreachable(str(exc)) from exc
 
     async def _at_leisure(self, work: Coroutine[Any, Any, Value]) -> Value:
         """What may take its time: where it fails, the store may be here all the same."""
         if not self._here:
             work.close()
-            raise StoreError("the store can't be reached")
+            raise Unreachable("the store can't be reached")
         return await work
 
-    async def _bounded(self, question: Coroutine[Any, Any, Value], seconds: float) -> Value:
+    async def _bounded(self, question: Coroutine[Any, Any, Value], *, long: bool = False) -> Value:
         """A driver that waits for its own cancellation is not waited for."""
         task = asyncio.ensure_future(question)
         try:
-            done, _ = await asyncio.wait((task,), timeout=seconds)
+            done, _ = await asyncio.wait((task,), timeout=ANSWER_SECONDS)
+            while long and not done:
+                await self._bounded(self._remote.probe())
+                done, _ = await asyncio.wait((task,), timeout=ANSWER_SECONDS)
         finally:
             if not task.done():
                 task.cancel()
                 self._left_alone.add(task)
                 task.add_done_callback(self._ended)
         if not done:
-            raise StoreError(f"the store did not answer within {seconds:g} seconds")
+            raise StoreError(f"the store did not answer within {ANSWER_SECONDS:g} seconds")
         return task.result()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
@@ -287,7 +298,7 @@ class OutboxStore:
         else:
             # Commits go to the outbox meanwhile, and nothing is read: this attempt is in nobody's way.
             attempt = self._remote.commit(waiting[0].batch) if waiting else self._remote.probe()
-            await self._bounded(attempt, ANSWER_SECONDS)
+            await self._bounded(attempt)
             async with self._turn:
                 if waiting:
                     self._take(*waiting[:2])

@@ -23,6 +23,14 @@ FORGET_ROWS = 5000
 FOLD_PAGES = 200
 """Pages folded in one transaction: commits on them wait for it."""
 
+# A batch that is there may be on this server only: who waited for its standby was cancelled. Where one is
+# brought again something is written, so that this commit waits for the standby, and so for all before it.
+_COMMIT = (
+    "WITH done AS (SELECT commit_batch($1, $2, $3, $4, $5, $6) AS is_new"
+    " WHERE NOT EXISTS (SELECT FROM remembered WHERE id = $1))"
+    " SELECT CASE WHEN (SELECT is_new FROM done) THEN NULL"
+    " ELSE pg_logical_emit_message(true, 'statsvc', 'there already') END"
+)
 # Those that were not seen here are none of those that may be deleted then.
 _REMEMBER = """
     WITH latest AS (
@@ -77,8 +85,7 @@ class PostgresStore:
         tally = batch.tally
         sites = {key[0] for key in chain[tuple[Any, ...]](tally.days, tally.pages, tally.peaks)}
         await self._database.fetch(
-            "SELECT commit_batch($1, $2, $3, $4, $5, $6)"
-            " WHERE NOT EXISTS (SELECT FROM remembered WHERE id = $1)",
+            _COMMIT,
             batch.id,
             batch.at_ms,
             batch.open_visits,

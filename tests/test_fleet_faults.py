@@ -1,0 +1,148 @@
+"""What befalls a fleet's servers and machines: another primary, a cut cable, clocks that differ."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from statsvc.stores.postgres import PostgresDatabase, PostgresStore
+from tests.faults import FakedClock
+from tests.fleet import Counted, Fleet, hanging, numbers
+from tests.load import Ledger, loading, noon_zone, until
+from tests.network import namespace
+from tests.postgres import PostgresServer, database_of
+from tests.process import UNLIMITED, Service, answer, command, eventually
+from tests.redis_server import RedisServer
+from tests.test_stores import a_tally, batch
+
+SITE = "hue.gov.vn"
+PEOPLE = range(200)
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+async def test_another_primary_has_all_that_was_acknowledged(tmp_path: Path, redis: RedisServer) -> None:
+    """With a synchronous standby that is promoted under load: the nodes find it by their URL's second host."""
+    ledger = Ledger()
+    with ExitStack() as stack:
+        primary = stack.enter_context(PostgresServer("fsync=off"))
+        database = primary.database().rpartition("/")[2]
+        standby = stack.enter_context(PostgresServer("fsync=off", of=primary))
+        follow_in_step(primary)
+        url = f"postgresql://statsvc@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/{database}"
+        fleet = stack.enter_context(Fleet(tmp_path, url, redis.url, [SITE]))
+        async with loading(fleet.publics, ledger) as load, asyncio.TaskGroup() as tasks:
+
+            async def acknowledged(more: int) -> None:
+                enough = len(ledger.acknowledged()) + more
+                await until(lambda: len(ledger.acknowledged()) >= enough, seconds=60)
+
+            tasks.create_task(load.run([SITE], PEOPLE, random.Random(1)))
+            await acknowledged(200)
+            await asyncio.to_thread(primary.stop, signal.SIGQUIT)
+            await acknowledged(200)
+            await asyncio.to_thread(standby.sql, "SELECT pg_promote()")
+            await acknowledged(200)
+            load.end()
+        await asyncio.to_thread(eventually, lambda: fleet.waiting() == 0, 60)
+        await asyncio.to_thread(eventually, lambda: fleet.agree(SITE))
+        counted = Counted(standby, url)
+        counted.check(ledger)
+        ledger.print_figures("another primary under load", 1, counted.pageviews)
+
+
+async def test_a_batch_that_is_brought_again_waits_for_the_standby_as_the_first_time() -> None:
+    """Where the first wait was cancelled, the primary alone has the batch: that is not yet durable."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    with PostgresServer("fsync=off") as primary, PostgresServer("fsync=off", of=primary) as standby:
+        url = primary.database()
+        database = await PostgresDatabase.open(url)
+        store = PostgresStore(database)
+        follow_in_step(primary)
+        with hanging(standby):
+            for again in range(2):
+                committing = asyncio.create_task(store.commit(batch(1, a_tally())))
+                await asyncio.to_thread(eventually, lambda: primary.sql(waits) == "1")
+                assert not committing.done()
+                if not again:
+                    committing.cancel()
+                    await asyncio.gather(committing, return_exceptions=True)
+        await committing
+        await database.close()
+        assert standby.sql("SELECT pageviews FROM statsvc.totals", url.rpartition("/")[2]) == "2"
+
+
+def follow_in_step(primary: PostgresServer) -> None:
+    """From now on a commit waits for the standby."""
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    primary.sql("SELECT pg_reload_conf()")
+    eventually(lambda: primary.sql("SELECT sync_state FROM pg_stat_replication") == "sync")
+
+
+async def test_a_node_that_is_cut_off_keeps_what_it_acknowledges(tmp_path: Path) -> None:
+    """Packets to PostgreSQL get nowhere, and nothing says so: its events are counted when the cable is back."""
+    ledger = Ledger()
+    with namespace() as cut, ExitStack() as stack:
+        server = stack.enter_context(PostgresServer("fsync=off", f"listen_addresses=127.0.0.1,{cut.server}"))
+        with (server.data / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {cut.server}/24 trust\n")
+        server.sql("SELECT pg_reload_conf()")
+        store = server.database()
+        command(store, "site", "add", SITE, "--time-zone", noon_zone())
+        node = stack.enter_context(
+            Service(
+                store.replace("127.0.0.1", cut.server),
+                *("--outbox", str(tmp_path / "outbox.db"), *UNLIMITED),
+                *("--listen", f"{cut.own}:0", "--ops-listen", f"{cut.own}:0"),
+                program=cut.program,
+            )
+        )
+        async with loading(node.public, ledger) as load:
+            await load.run([SITE], PEOPLE, random.Random(1), enough=100)
+            cut.pull()
+            await load.run([SITE], PEOPLE, random.Random(2), enough=300)
+            assert answer(node.operations, "/-/healthy").status == 200
+            assert node.metric("statsvc_outbox_batches") > 0
+            cut.plug_in()
+            await asyncio.to_thread(eventually, lambda: node.metric("statsvc_outbox_batches") == 0, 60)
+            await load.run([SITE], PEOPLE, random.Random(3), enough=400)
+        assert {sent.status for sent in ledger.sent} == {202}
+        counted = Counted(server, store)
+        counted.check(ledger)
+        assert numbers(node.public, SITE)["pageviews"]["total"] == counted.pageviews
+
+
+async def test_nodes_whose_clocks_are_minutes_apart_have_one_time(tmp_path: Path, redis: RedisServer) -> None:
+    """A visitor who hops between them is on one visit, and current on all; the moment is the same everywhere."""
+    clocks = []
+    for seconds in (-180, 0, 180):
+        folder = tmp_path / str(seconds)
+        folder.mkdir()
+        clock = FakedClock(folder)
+        clock.step_to(seconds)
+        clocks.append(clock.environment)
+    store = database_of(tmp_path)
+    with Fleet(tmp_path, store, redis.url, [SITE], environments=clocks) as fleet:
+        command(store, "site", "set", SITE, "--window", "60", "--visit-gap", "120")
+        for number in range(3):
+            for hop in range(3):
+                async with loading(fleet.publics[(number + hop) % 3], Ledger()) as load:
+                    sent = await load.send(SITE, number)
+                    assert sent
+                    assert sent.status == 202
+        shown = await asyncio.to_thread(eventually, lambda: fleet.agree(SITE))
+        assert shown["current"] == shown["visits"]["total"] == shown["visitors"]["today"] == 3
+        moments = []
+        for public in fleet.publics:
+            async with loading(public, Ledger()) as load:
+                moments.append(datetime.fromisoformat((await load.totals(SITE))["as_of"]))
+        assert (max(moments) - min(moments)).total_seconds() < 90
