@@ -134,6 +134,16 @@ class ClockStepped(msgspec.Struct, frozen=True):
     """How far; negative when it went back."""
 
 
+class PresenceLost(msgspec.Struct, frozen=True):
+    """What the nodes share about visitors can't be reached: this one decides by itself."""
+
+    error: str
+
+
+class PresenceFound(msgspec.Struct, frozen=True):
+    """It was reached again, and knows what was counted meanwhile."""
+
+
 class Fault(msgspec.Struct, frozen=True):
     """Something that should not happen did; the service goes on."""
 
@@ -164,6 +174,8 @@ Announcement = (
     | Stopped
     | SitesChanged
     | ClockStepped
+    | PresenceLost
+    | PresenceFound
     | Fault
 )
 

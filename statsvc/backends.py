@@ -139,7 +139,7 @@ def _postgres() -> ModuleType:
 
 
 @asynccontextmanager
-async def opened_presence(url: RedisUrl | None, store: Store) -> AsyncIterator[Presence]:
+async def opened_presence(url: RedisUrl | None, store: Store, announce: Announcer) -> AsyncIterator[Presence]:
     """Where it is known who is current. Raises ConfigError where its driver is not installed."""
     if url is None:
         yield MemoryPresence(store)
@@ -147,9 +147,12 @@ async def opened_presence(url: RedisUrl | None, store: Store) -> AsyncIterator[P
     from statsvc.presence.client import connect  # noqa: PLC0415 - the driver is there only where it is used
 
     client = connect(url)
+    from statsvc.presence.fallback import FallbackPresence  # noqa: PLC0415 - as above
     from statsvc.presence.redis import RedisPresence  # noqa: PLC0415 - as above
 
+    presence = FallbackPresence(RedisPresence(client, store), store, announce)
     try:
-        yield RedisPresence(client, store)
+        yield presence
     finally:
+        await presence.close()
         await client.aclose()

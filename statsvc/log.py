@@ -18,6 +18,8 @@ from statsvc.announcements import (
     Committed,
     Draining,
     Fault,
+    PresenceFound,
+    PresenceLost,
     ProxyNotTrusted,
     SitesChanged,
     Started,
@@ -88,6 +90,13 @@ class LogObserver:
                 )
             case ClockStepped():
                 self._log.warning("the wall clock was set", seconds=announcement.seconds)
+            case PresenceLost():
+                self._log.error(
+                    "the shared presence can't be reached: events are counted, who is current is not known",
+                    error=announcement.error,
+                )
+            case PresenceFound():
+                self._log.info("the shared presence is used again")
             case CommitFailed() if (announcement.error, announcement.given_up) != self._failure:
                 # Once: a full disk may last for hours, and there are hundreds of batches a second.
                 self._failure = (announcement.error, announcement.given_up)

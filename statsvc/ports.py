@@ -201,12 +201,12 @@ class Touched(msgspec.Struct, frozen=True):
 
     touches: list[Touch]
     """One for each hit, in order."""
-    current: dict[int, int]
-    """Current visitors (people) of each site hit."""
-    pages: dict[tuple[int, str], int]
-    """Current visitors of each page hit, by site and path."""
+    current: Mapping[int, int | None]
+    """Current visitors (people) of each site hit; None where that is not known now."""
+    pages: Mapping[tuple[int, str], int | None]
+    """Current visitors of each page hit, by site and path; None as above."""
     peaks: dict[tuple[int, str], Peak]
-    """The most current visitors of each site and local day while the batch was touched."""
+    """The most current visitors of each site and local day while the batch was touched, where known."""
     open_visits: bytes
     """For `Batch.open_visits`."""
 
@@ -223,11 +223,14 @@ class Presence(Protocol):
     async def touch(self, hits: Sequence[Hit]) -> Touched:
         """Record hits. Where their batch is then not committed, `open` must be called before the next."""
 
-    async def current(self, site: Site, now: Moment) -> int:
-        """Current visitors (people) of a site."""
+    async def current(self, site: Site, now: Moment) -> int | None:
+        """Current visitors (people) of a site; None where that is not known now."""
 
-    async def current_on(self, site: Site, paths: Sequence[str], now: Moment) -> list[int]:
-        """Current visitors of each of `paths`."""
+    async def current_on(self, site: Site, paths: Sequence[str], now: Moment) -> Sequence[int | None]:
+        """Current visitors of each of `paths`; None as above."""
+
+    def is_known(self) -> bool:
+        """Whether it is known who is current; False while a presence that nodes share can't be reached."""
 
     def open_visits(self) -> int:
         """Open visits, of people and bots, that this process holds."""

@@ -64,7 +64,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         store, registry, clock = served.store, served.registry, clock or served.clock
         await _register(settings, registry, clock)
         sites, keyring = Sites(registry), Keyring(store)
-        presence = await stack.enter_async_context(opened_presence(settings.presence, store))
+        presence = await stack.enter_async_context(opened_presence(settings.presence, store, announce))
         board = Board(store, presence)
         housekeeping = Housekeeping(
             store, sites, keyring, presence, board, clock, announce, settings.keep_page_days
@@ -110,6 +110,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
                 "pending_events": lambda: ingest.pending,
                 "open_visits": presence.open_visits,
                 "window_entries": presence.window_entries,
+                "presence_known": presence.is_known,
                 "requests_in_flight": lambda: door.requests,
                 "connections": lambda: door.connections,
                 "stream_readers": lambda: streams.readers,

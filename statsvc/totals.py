@@ -21,7 +21,7 @@ class SiteTotals:
         self.peak = history.peak
         self.peak_today = history.peak_today
         self._periods = periods(today)
-        self._encoded: tuple[tuple[int, int], bytes] | None = None
+        self._encoded: tuple[tuple[int | None, int], bytes] | None = None
         self._visits = {"total": history.baseline.visits + history.total.visits} | dict.fromkeys(PERIODS, 0)
         self._pageviews = {"total": history.baseline.pageviews + history.total.pageviews} | dict.fromkeys(
             PERIODS, 0
@@ -58,14 +58,17 @@ class SiteTotals:
                 if name in self._visitors:
                     self._visitors[name] += counts.visitors
 
-    def encoded(self, current: int, as_of_ms: int) -> bytes:
-        """All but the pages, as JSON; written anew when a number or the second is another."""
+    def encoded(self, current: int | None, as_of_ms: int) -> bytes:
+        """All but the pages, as JSON; written anew when a number or the second is another.
+
+        `current` is None where it is not known.
+        """
         key = (current, as_of_ms // 1000)
         if self._encoded is None or self._encoded[0] != key:
             self._encoded = key, encode(self.as_dict(current, as_of_ms))
         return self._encoded[1]
 
-    def as_dict(self, current: int, as_of_ms: int) -> dict[str, Any]:
+    def as_dict(self, current: int | None, as_of_ms: int) -> dict[str, Any]:
         """All but the pages, ready for JSON."""
         return {
             "site": self.site.domain,
@@ -103,7 +106,7 @@ def without_numbers(site: Site, as_of_ms: int) -> dict[str, Any]:
     }
 
 
-def page_dict(totals: PageTotals, current: int) -> dict[str, int]:
+def page_dict(totals: PageTotals, current: int | None) -> dict[str, int | None]:
     return {"visits": totals.visits, "pageviews": totals.pageviews, "current": current}
 
 

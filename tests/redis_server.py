@@ -6,17 +6,21 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from statsvc.config import parse_presence
+from statsvc.presence.client import connect
 from tests.process import eventually
 
+PATIENCE_SECONDS = 60.0
+"""A machine may be slow: where nothing is broken on purpose, a call may take long."""
 CLUSTER_NODES = 3
 PORTS = range(20_000, 32_000)
 """Below those that the kernel gives away: a server that comes back finds its port free."""
@@ -76,7 +80,7 @@ class RedisServer:
     def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
-    def ask(self, *words: str) -> object:
+    def ask(self, *words: str) -> Any:
         """What it answers to a command."""
         with Redis(port=self.port, socket_timeout=10) as client:
             return client.execute_command(*words)
@@ -93,6 +97,18 @@ class RedisServer:
     def __exit__(self, *_: object) -> None:
         self.kill()
         self._folder.cleanup()
+
+
+@asynccontextmanager
+async def redis_client(url: str) -> AsyncIterator[Any]:
+    """As the service connects to it, with more patience."""
+    where = parse_presence(url)
+    assert where is not None
+    client = connect(where, PATIENCE_SECONDS)
+    try:
+        yield client
+    finally:
+        await client.aclose()
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from tests.browser import (
     totals,
 )
 from tests.process import CHROME, Service, eventually
+from tests.redis_server import PATIENCE_SECONDS, RedisServer
 
 LABELS = json.loads((ASSETS / "labels.json").read_text())
 ROWS = tuple(name for name in LABELS["en"] if name != "title")
@@ -535,3 +536,20 @@ def test_article_counts_survive_the_service_s_absence(own_service, portal, reade
     reader.page.reload()
     expect(reader.page.locator("i")).to_have_text("1")
     assert reader.errors == []
+
+
+def test_who_is_current_is_a_dash_while_it_is_not_known(tmp_path, portal, reader):
+    """Redis is gone: never 0, nor null; when it is back the number comes by itself, and stays when it goes."""
+    with (
+        RedisServer() as redis,
+        Service(new_store(tmp_path / "stats.db"), "--presence", redis.url) as service,
+    ):
+        redis.kill()
+        reader.page.goto(portal.put("/", script(service) + BOX))
+        values = reader.page.locator("visit-counter dd")
+        expect(values).to_have_text(["1.055.568", "–"])
+        redis.start()
+        expect(values).to_have_text(["1.055.568", "1"], timeout=PATIENCE_SECONDS * 1000)
+        redis.kill()
+        eventually(lambda: totals(service)["current"]["visitors"] is None)
+        expect(values).to_have_text(["1.055.568", "1"])

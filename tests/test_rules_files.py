@@ -66,7 +66,7 @@ def test_an_alert_says_what_where_how_bad_and_what_to_do(alert):
     assert (
         "$value" in annotations["description"]
         or "query" in annotations["description"]
-        or (alert["alert"] == "StatsvcDown")
+        or (alert["alert"] in {"StatsvcDown", "PresenceGone"})
     )
     assert annotations["runbook_url"] == f"{RUNBOOK_URL}#{alert['alert'].lower()}"
 

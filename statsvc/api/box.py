@@ -27,6 +27,8 @@ from statsvc.rules import normal_path
 
 DEFAULT_ROWS = ("visits", "current")
 PAGE = "page"
+UNKNOWN = "–"
+"""In the place of a number that is not known now."""
 REFRESH_SECONDS = 30
 """How often an open page shows new numbers."""
 
@@ -111,16 +113,20 @@ class Boxes:
 def fill(question: Question, totals: bytes) -> Box:
     read, chosen = orjson.loads(totals), question.language
     filled = tuple(
-        Row(name, chosen.labels[name], chosen.number(_number(read, name))) for name in question.rows
+        Row(name, chosen.labels[name], _written(_number(read, name), chosen)) for name in question.rows
     )
     return Box(chosen.tag, chosen.direction, chosen.labels[TITLE], filled)
 
 
-def _number(totals: Mapping[str, Any], row: str) -> int:
+def _number(totals: Mapping[str, Any], row: str) -> int | None:
     value: Any = totals
     for key in _PLACES.get(row, ("visits", row.replace("-", "_"))):
         value = value[key]
-    return int(value)
+    return None if value is None else int(value)
+
+
+def _written(number: int | None, language: Language) -> str:
+    return UNKNOWN if number is None else language.number(number)
 
 
 def picture_headers(site: Site, question: Question, etag: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import orjson
 from aiohttp import hdrs
 
 from statsvc.api.answer import HTML, Answer
+from statsvc.api.box import UNKNOWN
 from statsvc.api.http import PAGE_HEADERS
 from statsvc.api.request import Request
 from statsvc.board import Board
@@ -112,10 +113,10 @@ def _numbers(totals: Mapping[str, Any], written: Callable[[int], str]) -> dict[s
     groups = {group: totals[group] for group in ("current", "visits", "pageviews", "visitors")}
     groups["page"] = totals["pages"][INDEX_PATH]
     return {
-        f"{group}_{name}": written(number)
+        f"{group}_{name}": UNKNOWN if number is None else written(number)
         for group, numbers in groups.items()
         for name, number in numbers.items()
-        if isinstance(number, int)
+        if number is None or isinstance(number, int)
     }
 
 

@@ -43,8 +43,10 @@ def _lines(totals: Mapping[str, Any]) -> tuple[str, ...]:
     """A site's lines of each family. A domain has no character that would have to be escaped."""
     site, current = totals["site"], totals["current"]
     visits, pageviews = totals["visits"], totals["pageviews"]
+    visitors = current["visitors"]
     return (
-        f'statsvc_current_visitors{{site="{site}"}} {current["visitors"]}\n',
+        # Where it is not known there is no sample: a 0 would be taken for a drop.
+        "" if visitors is None else f'statsvc_current_visitors{{site="{site}"}} {visitors}\n',
         f'statsvc_peak_visitors{{site="{site}",period="total"}} {current["peak"]["visitors"]}\n'
         f'statsvc_peak_visitors{{site="{site}",period="today"}} {current["peak_today"]["visitors"]}\n',
         f'statsvc_visits{{site="{site}",period="total"}} {visits["total"]}\n'

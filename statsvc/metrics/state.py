@@ -18,7 +18,8 @@ class StateMetrics:
     """Gauges of what is in memory and on disk.
 
     `read` maps a gauge's name, without prefix, to what tells its value: `ready`, `pending_events`,
-    `open_visits`, `window_entries`, `requests_in_flight`, `connections` and `stream_readers`.
+    `open_visits`, `window_entries`, `presence_known`, `requests_in_flight`, `connections` and
+    `stream_readers`.
     """
 
     _HELPS: Mapping[str, str] = {
@@ -26,6 +27,7 @@ class StateMetrics:
         "pending_events": "Events in the open batch, waiting for their commit.",
         "open_visits": "Visits held in memory, people's and bots', of all sites.",
         "window_entries": "Visitors held in the sliding windows, people and bots, of all sites.",
+        "presence_known": "1 where it is known who is current, 0 while the shared presence can't be reached.",
         "requests_in_flight": "Requests begun and not answered on the public listener, without streams.",
         "connections": "Open connections on the public listener, streams too.",
         "stream_readers": "Open streams of Server-Sent Events.",

@@ -8,7 +8,7 @@ from statsvc.redis_url import RedisUrl
 CONNECT_SECONDS = 1.0
 
 
-def connect(url: RedisUrl) -> Any:
+def connect(url: RedisUrl, connect_seconds: float = CONNECT_SECONDS) -> Any:
     """A client of redis-py, not yet connected. Raises ConfigError where redis-py isn't installed.
 
     It sends nothing a second time by itself: what was sent may have been done though no answer came.
@@ -27,7 +27,7 @@ def connect(url: RedisUrl) -> Any:
         "password": url.password,
         "ssl": url.tls,
         "protocol": 2,
-        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_connect_timeout": connect_seconds,
         "socket_keepalive": True,
     }
     retry = Retry(NoBackoff(), 0)
@@ -37,7 +37,7 @@ def connect(url: RedisUrl) -> Any:
             return RedisCluster(startup_nodes=nodes, retry=retry, **options)
         case "sentinel":
             sentinels = Sentinel(  # type: ignore[no-untyped-call]
-                url.nodes, socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS
+                url.nodes, socket_timeout=connect_seconds, socket_connect_timeout=connect_seconds
             )
             return sentinels.master_for(url.service, db=url.database, retry=retry, **options)
         case _:

@@ -2,9 +2,10 @@
 
 import random
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from statsvc.model import Hit, Moment, Peak, Site, Touch
-from statsvc.ports import Store, Touched
+from statsvc.ports import Touched
 from statsvc.presence import journal
 from statsvc.presence.journal import Audience
 from statsvc.visits import Visits
@@ -13,14 +14,23 @@ DAYS_KEPT = 2
 """Local days whose visitors are held: today's and, for a clock that steps back, another."""
 
 
+class Known(Protocol):
+    """What of a store is read."""
+
+    async def open_visits(self) -> list[bytes]: ...
+
+    async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]: ...
+
+
 class MemoryPresence:
     """Implements `ports.Presence`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Known, process: int | None = None) -> None:
+        """`process` tells the journals of one process, whose steady clock is one, from others'."""
         self._store = store
         self._visits: dict[Audience, Visits] = {}
         self._days: dict[Audience, dict[str, set[int]]] = {}
-        self._process = random.getrandbits(60)
+        self._process = random.getrandbits(60) if process is None else process
 
     async def open(self, sites: Iterable[Site], now: Moment) -> None:
         known = {site.id: site for site in sites}
@@ -70,6 +80,9 @@ class MemoryPresence:
         visits = self._visits_of(site, (site.id, False))
         visits.expire(now.steady_ms)
         return [visits.current_on(path) for path in paths]
+
+    def is_known(self) -> bool:
+        return True
 
     def open_visits(self) -> int:
         return sum(len(visits) for visits in self._visits.values())

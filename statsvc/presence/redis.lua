@@ -244,8 +244,12 @@ local function look()
 end
 
 -- 10 visits as they are known elsewhere: visitor, at, trail; an empty trail says that the visit has gone on
--- under another id since then. The newer wins. 11 pages and their texts.
+-- under another id since then. The newer wins. 11 pages and their texts. The days' visitors are to be loaded
+-- again, too.
 local function fill()
+  for _, field in ipairs(call('HKEYS', meta)) do
+    if string.find(field, '^%d%d%d%d%-%d%d%-%d%d$') then call('HDEL', meta, field) end
+  end
   move_edge(now - window)
   for _, visitor in ipairs(call('ZRANGEBYSCORE', seen, '(' .. now, '+inf')) do
     call('ZADD', seen, now, visitor) -- what seems to lie in the future was seen just now

@@ -27,8 +27,10 @@ from statsvc.presence.batch import (
 from statsvc.presence.journal import Audience
 from statsvc.presence.shards import META_MS, Call, Shard, Shards, shard_of, shards_of
 
+PATIENCE_SECONDS = 1.0
+"""So long a call may take; then Redis is gone."""
 FILL_SECONDS = 10.0
-"""A part of what fills Redis may take longer than other calls."""
+"""A part of what fills Redis may take longer."""
 VISITS_AT_ONCE = 5000
 """Of one shard, given to Redis in one call."""
 
@@ -40,10 +42,17 @@ class RedisPresence:
     same on all nodes. A shard's calls are done one after the other, so of two nodes' events one is first.
     """
 
-    def __init__(self, client: Any, store: Store, prefix: str = "statsvc") -> None:
+    def __init__(
+        self,
+        client: Any,
+        store: Store,
+        prefix: str = "statsvc",
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._store = store
-        self._shards = Shards(client, prefix, self._fill_in, self._load_day)
-        self._process = random.getrandbits(60)
+        self._shards = Shards(client, prefix, patience_seconds, self._fill_in, self._load_day)
+        self.process = random.getrandbits(60)
+        """Which its journals are told from others' by."""
         self._sites: dict[int, Site] = {}
         self._offset_ms: int | None = None
         self._now = Moment(0, 0)
@@ -64,7 +73,20 @@ class RedisPresence:
         self._last = collected
         for part in parts_of(hits):
             await self._touch_part(part, collected)
-        return collected.touched(self._process)
+        return collected.touched(self.process)
+
+    def settle(self) -> None:
+        """The last batch is committed: `open` is not to take it back."""
+        self._last = None
+
+    async def learn(self, journals: Sequence[bytes], now: Moment) -> None:
+        """Know what these say of visits that were touched elsewhere; the day's visitors are read again."""
+        self._see(now)
+        folded = journal.fold(journals, self.process, self._now)
+        for audience in folded.visits:
+            site = self._sites.get(audience[0])
+            if site is not None:
+                await self._fill_audience(site, audience, folded)
 
     async def current(self, site: Site, now: Moment) -> int:
         """Those who ask while an answer is under way get the same one."""
@@ -82,6 +104,9 @@ class RedisPresence:
             [self._look(shard, site, now, pages) for shard in shards_of(site.id, bot=False)]
         )
         return sums([numbers(answer[1]) for answer in answers])
+
+    def is_known(self) -> bool:
+        return True
 
     def open_visits(self) -> int:
         """None: they are in Redis."""
@@ -193,7 +218,7 @@ class RedisPresence:
             if self._fills != before and not sites:
                 return
             self._fills += 1
-            folded = journal.fold(await self._store.open_visits(), self._process, self._now)
+            folded = journal.fold(await self._store.open_visits(), self.process, self._now)
             for site in list(self._sites.values()):
                 for bot in (False, True):
                     await self._fill_audience(site, (site.id, bot), folded)

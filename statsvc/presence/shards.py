@@ -15,8 +15,6 @@ from statsvc.visits import LONGEST_TRAIL
 
 SHARDS = 16
 """Of each site and audience: so that a huge site's visitors lie on many nodes, in keys of bearable size."""
-CALL_SECONDS = 1.0
-"""So long a call may take; Redis is gone then."""
 CALLS_AT_ONCE = 500
 """More are sent in parts, each with the time of a call."""
 META_MS = 3 * 24 * 3600 * 1000
@@ -72,11 +70,13 @@ class Shards:
         self,
         client: Any,
         prefix: str,
+        patience_seconds: float,
         fill: Callable[[Sequence[Site]], Awaitable[None]],
         load_day: Callable[[Call, str], Awaitable[None]],
     ) -> None:
         self._client = client
         self._prefix = prefix
+        self.patience_seconds = patience_seconds
         self._fill = fill
         self._load_day = load_day
         self._caller = random.getrandbits(60).to_bytes(8, "big")
@@ -84,8 +84,9 @@ class Shards:
         # What each shard was last seen to have met: should it know less one day, it has gone back.
         self._met: dict[Shard, int] = {}
 
-    async def run(self, calls: Sequence[Call], seconds: float = CALL_SECONDS) -> list[list[Any]]:
-        """What each was answered, without the first word."""
+    async def run(self, calls: Sequence[Call], least_seconds: float = 0) -> list[list[Any]]:
+        """What each was answered, without the first word. They may take `least_seconds`, if that is more."""
+        seconds = max(least_seconds, self.patience_seconds)
         answers: dict[int, list[Any]] = {}
         left = list(range(len(calls)))
         for _ in range(TRIES):
