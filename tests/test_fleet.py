@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.fleet import Counted, Fleet, following, hanging, numbers
-from tests.load import PAGES, Ledger, Load, figures, loading, noon_zone, until
+from tests.load import PAGES, Ledger, Load, figures, loading, noon_zone, until, visitors
 from tests.nodes import Nginx
-from tests.postgres import PostgresServer, database_of
+from tests.postgres import PostgresServer, database_of, shared
 from tests.process import UNLIMITED, Service, command, eventually
 from tests.redis_server import RedisServer
 
@@ -73,7 +73,7 @@ async def test_every_node_and_every_stream_shows_what_another_counts(
     tmp_path: Path, redis: RedisServer
 ) -> None:
     """Totals and current visitors, on the nodes that did not count the event as on the one that did."""
-    await _follow(tmp_path, redis, rounds=3)
+    await _follow(tmp_path, redis, rounds=1)
 
 
 @pytest.mark.torture
@@ -101,6 +101,52 @@ async def _follow(tmp_path: Path, redis: RedisServer, rounds: int) -> list[float
                 shown = await asyncio.to_thread(eventually, lambda: fleet.agree(SITE))
                 assert (shown["current"], shown["visits"]["total"]) == (number, number)
     return took
+
+
+async def test_while_redis_is_gone_all_is_counted_and_who_is_current_is_unknown(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    """It hangs, it dies, and comes back empty: then all who were here are current, and nothing was counted twice."""
+    await _lose_redis(tmp_path, redis, events=150)
+
+
+@pytest.mark.torture
+async def test_a_minute_without_redis_under_load(tmp_path: Path, redis: RedisServer) -> None:
+    """As above, for longer."""
+    await _lose_redis(tmp_path, redis, events=3500)
+
+
+async def _lose_redis(tmp_path: Path, redis: RedisServer, events: int) -> None:
+    ledger = Ledger()
+    with Fleet(tmp_path, database_of(tmp_path), redis.url, [SITE]) as fleet:
+
+        def currents() -> set[int | None]:
+            return {shown["current"] for shown in fleet.shown(SITE)}
+
+        async with loading(fleet.publics, ledger) as load, asyncio.TaskGroup() as tasks:
+
+            async def acknowledged(more: int) -> None:
+                enough = len(ledger.acknowledged()) + more
+                await until(lambda: len(ledger.acknowledged()) >= enough, seconds=120)
+
+            tasks.create_task(load.run([SITE], range(400), random.Random()))
+            await acknowledged(events)
+            redis.hang()
+            await acknowledged(events)
+            await asyncio.to_thread(eventually, lambda: currents() == {None})
+            redis.kill()
+            await acknowledged(events)
+            assert await asyncio.to_thread(currents) == {None}
+            await asyncio.to_thread(redis.start)
+            await asyncio.to_thread(eventually, lambda: None not in currents(), 30)
+            await acknowledged(events)
+            load.end()
+        shown = await asyncio.to_thread(eventually, lambda: fleet.agree(SITE))
+        assert len(visitors(ledger.acknowledged())) <= shown["current"] <= len(visitors(ledger.sent))
+        counted = Counted(shared(), fleet.store)
+        counted.check(ledger)
+        ledger.print_figures("Redis gone under load", 1, counted.pageviews, visits=shown["visits"]["total"],
+                             visitors=len(visitors(ledger.sent)))  # fmt: skip
 
 
 async def test_while_postgresql_is_gone_what_is_acknowledged_is_kept_and_then_counted_once(
