@@ -127,10 +127,10 @@ def parse_path(text: str) -> Path:
 
 def parse_size(text: str) -> int:
     """In bytes."""
-    match = re.fullmatch(r"(\d{1,6})([MG])B", text, re.ASCII)
+    match = re.fullmatch(r"(\d{1,6})([kMG])B", text, re.ASCII)
     if match is None or not int(match[1]):
         raise ValueError("expected a size such as 256MB or 2GB")
-    return int(match[1]) * {"M": 10**6, "G": 10**9}[match[2]]
+    return int(match[1]) * {"k": 10**3, "M": 10**6, "G": 10**9}[match[2]]
 
 
 def parse_presence(text: str) -> RedisUrl | None:

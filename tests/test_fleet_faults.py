@@ -3,6 +3,7 @@
 import asyncio
 import random
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
@@ -13,7 +14,7 @@ import pytest
 from statsvc.stores.postgres import PostgresDatabase, PostgresStore
 from tests.faults import FakedClock
 from tests.fleet import Counted, Fleet, hanging, numbers
-from tests.load import Ledger, loading, noon_zone, until
+from tests.load import Ledger, Outcome, figures, loading, noon_zone, until
 from tests.network import namespace
 from tests.postgres import PostgresServer, database_of
 from tests.process import UNLIMITED, Service, answer, command, eventually
@@ -92,6 +93,44 @@ def follow_in_step(primary: PostgresServer) -> None:
 
 async def test_a_node_that_is_cut_off_keeps_what_it_acknowledges(tmp_path: Path) -> None:
     """Packets to PostgreSQL get nowhere, and nothing says so: its events are counted when the cable is back."""
+    await _cut_off(tmp_path, seconds=0)
+
+
+async def test_a_full_outbox_refuses_and_a_store_that_is_back_empties_it(tmp_path: Path) -> None:
+    """503 with Retry-After, and health says why; what was acknowledged before is counted, and all goes on."""
+    ledger = Ledger()
+    options = ("--site", SITE, "--time-zone", noon_zone(), "--outbox", str(tmp_path / "outbox.db"))
+    with PostgresServer("fsync=off") as server:
+        store = server.database()
+        with Service(store, *options, "--outbox-size", "50kB", *UNLIMITED) as node:
+            async with loading(node.public, ledger) as load, asyncio.TaskGroup() as tasks:
+                tasks.create_task(load.run([SITE], PEOPLE, random.Random(1)))
+                await until(lambda: len(ledger.acknowledged()) > 50)
+                await asyncio.to_thread(server.stop, signal.SIGQUIT)
+                await until(lambda: len(ledger.of(outcome=Outcome.REFUSED)) > 50)
+                healthy = await asyncio.to_thread(answer, node.operations, "/-/healthy")
+                assert healthy.status == 503
+                assert "the outbox" in healthy.text
+                await asyncio.to_thread(server.start)
+                await asyncio.to_thread(eventually, lambda: node.metric("statsvc_outbox_batches") == 0)
+                acknowledged = len(ledger.acknowledged())
+                await until(lambda: len(ledger.acknowledged()) > acknowledged + 50)
+                load.end()
+            await asyncio.to_thread(eventually, lambda: node.metric("statsvc_outbox_batches") == 0)
+            assert {sent.status for sent in ledger.of(outcome=Outcome.REFUSED)} == {503}
+            assert all(sent.retry_after for sent in ledger.of(outcome=Outcome.REFUSED))
+            Counted(server, store).check(ledger)
+            assert node.stop() == 0
+
+
+@pytest.mark.torture
+async def test_a_node_that_is_cut_off_for_minutes_is_soon_back(tmp_path: Path) -> None:
+    """Connections that hang since then are none that it waits for."""
+    await _cut_off(tmp_path, seconds=100)
+
+
+async def _cut_off(tmp_path: Path, seconds: float) -> None:
+    """At least for so long."""
     ledger = Ledger()
     with namespace() as cut, ExitStack() as stack:
         server = stack.enter_context(PostgresServer("fsync=off", f"listen_addresses=127.0.0.1,{cut.server}"))
@@ -111,12 +150,21 @@ async def test_a_node_that_is_cut_off_keeps_what_it_acknowledges(tmp_path: Path)
         async with loading(node.public, ledger) as load:
             await load.run([SITE], PEOPLE, random.Random(1), enough=100)
             cut.pull()
-            await load.run([SITE], PEOPLE, random.Random(2), enough=300)
+            began, pulled = len(ledger.sent), time.monotonic()
+            while len(ledger.sent) < began + 200 or time.monotonic() < pulled + seconds:
+                await load.run([SITE], PEOPLE, random.Random(), enough=len(ledger.sent) + 20)
+                await asyncio.sleep(min(1, seconds))
             assert answer(node.operations, "/-/healthy").status == 200
             assert node.metric("statsvc_outbox_batches") > 0
             cut.plug_in()
-            await asyncio.to_thread(eventually, lambda: node.metric("statsvc_outbox_batches") == 0, 60)
-            await load.run([SITE], PEOPLE, random.Random(3), enough=400)
+            plugged = time.monotonic()
+            await asyncio.to_thread(eventually, lambda: node.metric("statsvc_outbox_batches") == 0, 200)
+            figures(
+                "a cut cable",
+                seconds_cut=int(plugged - pulled),
+                milliseconds_until_delivered=int(1000 * (time.monotonic() - plugged)),
+            )
+            await load.run([SITE], PEOPLE, random.Random(3), enough=len(ledger.sent) + 100)
         counted = Counted(server, store)
         counted.check(ledger)
         assert numbers(node.public, SITE)["pageviews"]["total"] == counted.pageviews

@@ -261,6 +261,8 @@ async def test_health_looks_where_the_next_batch_goes(node, remote, tmp_path):
     await node.store.probe()
     node.store.outbox.most_bytes = node.store.outbox.size_bytes
     with pytest.raises(StoreError, match="is full"):
+        await node.store.commit(batch(1))
+    with pytest.raises(StoreError, match="is full"):
         await node.store.probe()
 
 

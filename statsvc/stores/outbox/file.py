@@ -32,6 +32,8 @@ class OutboxFile:
         self._database = database
         self.most_bytes = most_bytes
         self._delivered_to = 0
+        self._is_full = False
+        """The last batch had no room."""
         self.unswept = False
         """Whether what was delivered is in the file still."""
         self.batches = 0
@@ -65,10 +67,8 @@ class OutboxFile:
     async def keep(self, batch: Batch) -> bool:
         """Durably; False where it is here already. Raises StoreError where there is no room."""
         encoded = _encode(batch)
-        if self.size_bytes + len(encoded) > self.most_bytes:
-            raise StoreError(
-                f"the outbox {self._database.path} is full: {self.batches:,} batches wait for the store"
-            )
+        self._is_full = self.size_bytes + len(encoded) > self.most_bytes
+        self._refuse_if_full()
         new = await self._database.write(
             "INSERT INTO batches (id, at_ms, format, batch) VALUES (?, ?, ?, ?)"
             " ON CONFLICT DO NOTHING RETURNING place",
@@ -100,7 +100,7 @@ class OutboxFile:
     def delivered(self, kept: Kept, following: Kept | None) -> None:
         """`kept`, the first that waits, waits no more; it is in the file until the next `sweep`."""
         self._delivered_to = kept.place
-        self.unswept = True
+        self.unswept, self._is_full = True, False
         self.batches -= 1
         self.size_bytes -= kept.size_bytes
         if not self.batches:
@@ -120,9 +120,14 @@ class OutboxFile:
 
     async def probe(self) -> None:
         """Raises StoreError where a batch could not be kept now."""
-        if self.size_bytes >= self.most_bytes:
-            raise StoreError(f"the outbox {self._database.path} is full")
+        self._refuse_if_full()
         await self._database.probe()
+
+    def _refuse_if_full(self) -> None:
+        if self._is_full:
+            raise StoreError(
+                f"the outbox {self._database.path} is full: {self.batches:,} batches wait for the store"
+            )
 
 
 def _read(form: int, encoded: bytes) -> Batch:

@@ -73,10 +73,11 @@ class OutboxStore:
             async with asyncio.timeout(STOP_SECONDS):
                 while self._here and self._outbox.batches:
                     await self._until_moved()
-        for task in filter(None, (self._task, *self._left_alone)):
+        tasks = {task for task in (self._task, *self._left_alone) if task is not None}
+        for task in tasks:
             task.cancel()
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=ANSWER_SECONDS)
         with suppress(StoreError):
             await self._outbox.sweep()
         await self._outbox.close()
@@ -104,7 +105,7 @@ class OutboxStore:
         sums, self._sums = self._sums, None  # what is in the file after a failure is read again
         if await self._outbox.keep(batch) and sums is not None:
             sums.add(batch.tally)
-            self._sums = sums
+        self._sums = sums
 
     async def secret(self, site_id: int, day: str, new: bytes | None) -> bytes | None:
         return await self._ask(self._remote.secret(site_id, day, new))
