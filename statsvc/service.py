@@ -125,8 +125,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         )
 
         # Stopped in the opposite order: drain, commit and answer what is here, close, then the rest.
-        lag = asyncio.create_task(state.watch_lag())
-        stack.callback(lag.cancel)
+        stack.callback(asyncio.create_task(state.watch_lag()).cancel)
         housekeeping.start()
         stack.push_async_callback(housekeeping.stop)
         stack.push_async_callback(operations.close)
