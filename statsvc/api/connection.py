@@ -7,6 +7,7 @@ refused here is refused unread, so for little.
 import asyncio
 from collections import deque
 from math import inf
+from typing import cast
 
 from aiohttp import hdrs
 from aiohttp.base_protocol import BaseProtocol
@@ -91,7 +92,7 @@ class Connection(BaseProtocol):
             self.transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        self.transport = cast("asyncio.Transport", transport)  # its options are those of the listening socket
         self._door.enter(self)
         self._wait(HEAD_SECONDS)
 

@@ -137,15 +137,19 @@ def _listening(found: Sequence[tuple[socket.AddressFamily, Any]], *, shared: boo
             missing = exc
         else:
             listening.setblocking(False)
-            _end_lost_connections(listening)
+            _set_options(listening)
             sockets.append(listening)
     if missing is not None and not sockets:
         raise missing
     return sockets
 
 
-def _end_lost_connections(listening: socket.socket) -> None:
-    """Have the kernel end, of those accepted here, whose peer is gone, and who takes nothing of an answer."""
+def _set_options(listening: socket.socket) -> None:
+    """Those of the connections accepted here, which have them from it.
+
+    An answer is sent at once. Whose peer is gone, or takes nothing of an answer, is ended by the kernel.
+    """
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
     if option is not None:
