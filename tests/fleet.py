@@ -64,10 +64,11 @@ class Fleet:
         """What each node shows of a site, without the moment and the peaks, which are the node's own."""
         return [numbers(node.public, site, paths) for node in self.nodes]
 
-    def agree(self, site: str) -> dict[str, Any] | None:
-        """What all nodes show, once they show the same."""
+    def agree(self, site: str, pageviews: int) -> dict[str, Any] | None:
+        """What all nodes show, once they show the same and have counted so many."""
         first, *others = self.shown(site)
-        return first if all(other == first for other in others) else None
+        there = first["pageviews"]["total"] == pageviews
+        return first if there and all(other == first for other in others) else None
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +120,14 @@ class Counted:
         self.pages = Counter(
             {path: int(views) for path, _, views in (r.rpartition("|") for r in rows.splitlines())}
         )
+
+        self.sites = {}
+        for row in server.sql(
+            "SELECT domain, pageviews FROM statsvc.totals JOIN statsvc.sites ON site = id WHERE bot = 0",
+            database,
+        ).splitlines():
+            domain, _, views = row.rpartition("|")
+            self.sites[domain] = int(views)
 
     @property
     def pageviews(self) -> int:

@@ -3,11 +3,13 @@
 import asyncio
 import random
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -56,8 +58,8 @@ async def test_another_primary_has_all_that_was_acknowledged(tmp_path: Path, red
             await acknowledged(200)
             load.end()
         await asyncio.to_thread(eventually, lambda: fleet.waiting() == 0, 60)
-        await asyncio.to_thread(eventually, lambda: fleet.agree(SITE))
         counted = Counted(standby, url)
+        await asyncio.to_thread(eventually, lambda: fleet.agree(SITE, counted.pageviews))
         counted.check(ledger)
         ledger.print_figures("another primary under load", 1, counted.pageviews)
 
@@ -172,13 +174,7 @@ async def _cut_off(tmp_path: Path, seconds: float) -> None:
 
 async def test_nodes_whose_clocks_are_minutes_apart_have_one_time(tmp_path: Path, redis: RedisServer) -> None:
     """A visitor who hops between them is on one visit, and current on all; the moment is the same everywhere."""
-    clocks = []
-    for seconds in (-180, 0, 180):
-        folder = tmp_path / str(seconds)
-        folder.mkdir()
-        clock = FakedClock(folder)
-        clock.step_to(seconds)
-        clocks.append(clock.environment)
+    clocks = [_clock(tmp_path / str(seconds), seconds) for seconds in (-180, 0, 180)]
     store = database_of(tmp_path)
     with Fleet(tmp_path, store, redis.url, [SITE], environments=clocks) as fleet:
         command(store, "site", "set", SITE, "--window", "60", "--visit-gap", "120")
@@ -188,10 +184,56 @@ async def test_nodes_whose_clocks_are_minutes_apart_have_one_time(tmp_path: Path
                     sent = await load.send(SITE, number)
                     assert sent
                     assert sent.status == 202
-        shown = await asyncio.to_thread(eventually, lambda: fleet.agree(SITE))
+        shown = await asyncio.to_thread(eventually, lambda: fleet.agree(SITE, 9))
         assert shown["current"] == shown["visits"]["total"] == shown["visitors"]["today"] == 3
         moments = []
         for public in fleet.publics:
             async with loading(public, Ledger()) as load:
                 moments.append(datetime.fromisoformat((await load.totals(SITE))["as_of"]))
         assert (max(moments) - min(moments)).total_seconds() < 90
+
+
+@pytest.mark.torture
+async def test_a_new_day_begins_on_all_nodes_when_it_does_on_postgresql(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    """Nodes whose clocks are minutes apart, at midnight: all visits go on, all visitors are those of both days."""
+    now = datetime.now(ZoneInfo(noon_zone()))
+    midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    ahead = (midnight - now).total_seconds() - 60
+    with ExitStack() as stack:
+        # Not in a folder of pytest's, which the server's user may not enter.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.chmod(0o755)
+        with pytest.MonkeyPatch.context() as environment:
+            for name, value in _clock(folder / "clock", ahead).items():
+                environment.setenv(name, value)
+            server = stack.enter_context(PostgresServer("fsync=off"))
+        clocks = [_clock(tmp_path / str(seconds), seconds) for seconds in (-180, 0, 180)]
+        fleet = stack.enter_context(
+            Fleet(tmp_path, server.database(), redis.url, [SITE], environments=clocks)
+        )
+        for evening in (True, False):
+            for visitor in range(3):
+                for hop in range(3):
+                    async with loading(fleet.publics[(visitor + hop) % 3], Ledger()) as load:
+                        assert await load.send(SITE, visitor)
+            counted = 9 if evening else 18
+            shown = await asyncio.to_thread(eventually, lambda: fleet.agree(SITE, counted))  # noqa: B023
+            assert shown["current"] == shown["visits"]["total"] == shown["visitors"]["today"] == 3
+            assert shown["pageviews"]["today"] == 9
+            assert shown["visitors"]["yesterday"] == (0 if evening else 3)
+            if evening:
+                await asyncio.to_thread(
+                    eventually,
+                    lambda: [of["visitors"]["yesterday"] for of in fleet.shown(SITE)] == [3] * 3,
+                    90,
+                )
+
+
+def _clock(folder: Path, seconds: float) -> dict[str, str]:
+    """The environment of a process whose wall clock is so far ahead."""
+    folder.mkdir()
+    clock = FakedClock(folder)
+    clock.step_to(seconds)
+    return clock.environment
