@@ -30,7 +30,7 @@ class Inside:
 
     async def record(self, hits: Sequence[Hit]) -> None:
         """As one batch, durable when this returns."""
-        hits, _, receipts = await self._duplicates.sift(hits)
+        hits, _, receipts, _ = await self._duplicates.sift(hits)
         touched = await self.presence.touch(hits)
         tally = fold(hits, touched.touches, touched.peaks)
         id_ = random.getrandbits(63)

@@ -12,7 +12,7 @@ from statsvc.announcements import Announcer
 from statsvc.clock import FleetClock, SystemClock
 from statsvc.config import PostgresUrl, Settings, StoreUrl
 from statsvc.errors import ConfigError, StoreError
-from statsvc.ports import Clock, Presence, Registry, Store
+from statsvc.ports import Claims, Clock, Presence, Registry, Store
 from statsvc.presence.memory import MemoryPresence
 from statsvc.redis_url import RedisUrl
 from statsvc.stores.agreements import Difference
@@ -138,21 +138,32 @@ def _postgres() -> ModuleType:
     return postgres
 
 
+class OpenedPresence(NamedTuple):
+    presence: Presence
+    claims: Claims | None
+    """Which events are counted on any node; None where there is only this one."""
+
+
 @asynccontextmanager
-async def opened_presence(url: RedisUrl | None, store: Store, announce: Announcer) -> AsyncIterator[Presence]:
+async def opened_presence(
+    url: RedisUrl | None, store: Store, announce: Announcer
+) -> AsyncIterator[OpenedPresence]:
     """Where it is known who is current. Raises ConfigError where its driver is not installed."""
     if url is None:
-        yield MemoryPresence(store)
+        yield OpenedPresence(MemoryPresence(store), None)
         return
     from statsvc.presence.client import connect  # noqa: PLC0415 - the driver is there only where it is used
 
     client = connect(url)
+    from statsvc.presence.claims import FallbackClaims, RedisClaims  # noqa: PLC0415 - as above
     from statsvc.presence.fallback import FallbackPresence  # noqa: PLC0415 - as above
     from statsvc.presence.redis import RedisPresence  # noqa: PLC0415 - as above
 
     presence = FallbackPresence(RedisPresence(client, store), store, announce)
+    claims = FallbackClaims(RedisClaims(client, store), presence)
     try:
-        yield presence
+        yield OpenedPresence(presence, claims)
     finally:
+        await claims.close()
         await presence.close()
         await client.aclose()

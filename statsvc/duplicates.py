@@ -1,16 +1,17 @@
 """What was counted already: an event that is sent again, and a page that is loaded again.
 
 Both are decided where batches are flushed, one batch at a time, so that of two that come together one
-is the first. What is known of a batch that could not be committed must be forgotten again.
+is the first. What is known of a batch that could not be committed must be forgotten again. In a fleet an
+id is claimed first, so that of two nodes one is the first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from statsvc.model import DropReason, Hit
-from statsvc.ports import Store
+from statsvc.ports import Claims, Store
 from statsvc.tally import ENGAGEMENT, PAGEVIEW
 
 RECEIPT_SECONDS = 24 * 3600
@@ -31,13 +32,22 @@ class Sifted(NamedTuple):
     """Why, by the place in the batch, for those that don't, or count as something else."""
     receipts: list[int]
     """For `Batch.receipts`."""
+    in_hand: set[int]
+    """Places of those that another node has in hand: they are not counted here, and not known to be there."""
 
 
 class Duplicates:
-    """Ids outlive the process, as they are committed with their events. Repeat windows begin anew with it."""
+    """Ids outlive the process, as they are committed with their events. Repeat windows begin anew with it,
+    and are this process's own.
+    """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, claims: Claims | None = None) -> None:
         self._store = store
+        self._claims = claims
+        self._claimed: list[int] = []
+        """Receipts of the last batch that are in hand."""
+        self._alone = False
+        """Other nodes could not be heard of."""
         self._receipts: dict[int, None] | None = None
         self._viewed_ms: dict[tuple[int, int, str], int] = {}
 
@@ -46,15 +56,26 @@ class Duplicates:
         self._receipts = None
         self._viewed_ms.clear()
 
+    def settle(self) -> None:
+        """What was sifted last is committed."""
+        if self._claims is not None and self._claimed:
+            self._claims.settle(self._claimed, ())
+        self._claimed = []
+
     async def sift(self, hits: Sequence[Hit]) -> Sifted:
         """Take a batch apart. Raises StoreError."""
         counted: list[Hit] = []
         dropped: dict[int, DropReason] = {}
         receipts: list[int] = []
+        in_hand: set[int] = set()
+        elsewhere = {} if self._claims is None else await self._claim(self._claims, hits)
         for place, hit in enumerate(hits):
             if hit.receipt is not None:
                 known = self._receipts if self._receipts is not None else await self._read()
-                if hit.receipt in known:
+                if elsewhere.get(hit.receipt) is False:
+                    in_hand.add(place)
+                    continue
+                if hit.receipt in known or hit.receipt in elsewhere:
                     dropped[place] = DropReason.DUPLICATE
                     continue
                 receipts.append(hit.receipt)
@@ -63,7 +84,29 @@ class Duplicates:
                 dropped[place] = DropReason.REPEAT
                 hit = msgspec.structs.replace(hit, name=ENGAGEMENT)  # noqa: PLW2901 - what counts of it
             counted.append(hit)
-        return Sifted(counted, dropped, receipts)
+        return Sifted(counted, dropped, receipts, in_hand)
+
+    async def _claim(self, claims: Claims, hits: Sequence[Hit]) -> Mapping[int, bool]:
+        """What can't be claimed of the batch's receipts, as `Claims.claim` says it."""
+        if self._claimed:  # of a batch that failed: the store knows
+            known = await self._read()
+            committed = [receipt for receipt in self._claimed if receipt in known]
+            claims.settle(committed, [receipt for receipt in self._claimed if receipt not in known])
+            self._claimed = []
+        known = {} if self._receipts is None else self._receipts
+        receipts = dict.fromkeys(hit.receipt for hit in hits if hit.receipt is not None)
+        new = [receipt for receipt in receipts if receipt not in known]
+        if not new:
+            return {}
+        elsewhere = await claims.claim(new, hits[-1].at)
+        if elsewhere is None:
+            self._alone = True
+            return {}
+        if self._alone:
+            # What was counted while nobody could tell is in the store.
+            self._alone, self._receipts = False, None
+        self._claimed = [receipt for receipt in new if receipt not in elsewhere]
+        return elsewhere
 
     async def _read(self) -> dict[int, None]:
         self._receipts = dict.fromkeys((await self._store.receipts())[-RECEIPTS_HELD:])

@@ -17,7 +17,7 @@ from statsvc.cardinality import Cardinality
 from statsvc.duplicates import Duplicates
 from statsvc.errors import StoreError, Unavailable
 from statsvc.model import DropReason, Hit
-from statsvc.ports import Batch, Clock, Presence, Store
+from statsvc.ports import Batch, Claims, Clock, Presence, Store
 from statsvc.sites import Sites
 from statsvc.tally import ENGAGEMENT, PAGEVIEW, fold
 
@@ -46,13 +46,14 @@ class Recorded(NamedTuple):
 class _OpenBatch:
     """Hits on their way, and those who wait for them."""
 
-    __slots__ = ("_waiting", "answers", "dropped", "failed", "hits")
+    __slots__ = ("_waiting", "answers", "dropped", "failed", "hits", "in_hand")
 
     def __init__(self) -> None:
         self.hits: list[Hit] = []
         self._waiting: list[asyncio.Future[None]] = []
         self.answers: Answers | None = None
         self.dropped: dict[int, DropReason] = {}
+        self.in_hand: set[int] = set()
         self.failed = False
 
     def done(self) -> asyncio.Future[None]:
@@ -72,7 +73,14 @@ class Ingest:
     """A batch leaves memory only when it is committed, or when its senders have been told it is not."""
 
     def __init__(
-        self, store: Store, presence: Presence, board: Board, sites: Sites, clock: Clock, announce: Announcer
+        self,
+        store: Store,
+        presence: Presence,
+        board: Board,
+        sites: Sites,
+        clock: Clock,
+        announce: Announcer,
+        claims: Claims | None = None,
     ) -> None:
         self._store = store
         self._presence = presence
@@ -80,7 +88,7 @@ class Ingest:
         self._sites = sites
         self._clock = clock
         self._announce = announce
-        self._duplicates = Duplicates(store)
+        self._duplicates = Duplicates(store, claims)
         self._cardinality = Cardinality(store, announce)
         self._open = _OpenBatch()
         self._arrived = asyncio.Event()
@@ -123,6 +131,8 @@ class Ingest:
         await batch.done()
         if batch.failed:
             raise Unavailable("the event could not be committed to disk", RETRY_AFTER_SECONDS)
+        if batch.in_hand and not batch.in_hand.isdisjoint(range(first, first + len(hits))):
+            raise Unavailable("another node has the same event in hand", RETRY_AFTER_SECONDS)
         assert batch.answers is not None
         return Recorded(batch.answers, _part(batch.dropped, first, len(hits)))
 
@@ -172,8 +182,9 @@ class Ingest:
         if self._presence_is_ahead:
             await self._presence.open(self._sites, self._clock.now())
             self._presence_is_ahead = False
-        hits, batch.dropped, receipts = await self._duplicates.sift(batch.hits)
+        hits, batch.dropped, receipts, batch.in_hand = await self._duplicates.sift(batch.hits)
         batch.answers = await self._count(hits, receipts) if hits else Answers({}, {})
+        self._duplicates.settle()
 
     async def _count(self, hits: Sequence[Hit], receipts: Sequence[int]) -> Answers:
         hits = await self._cardinality.bound(hits)

@@ -3,7 +3,7 @@
 Time is an argument everywhere below: no implementation reads a clock.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -194,6 +194,20 @@ class Registry(Protocol):
 
     async def token(self, digest: bytes) -> Token | None:
         """The token with this digest, found in constant time; None for unknown or revoked."""
+
+
+class Claims(Protocol):
+    """Which events' receipts are counted, or in hand, on any node: so that one sent again to another node
+    counts once.
+    """
+
+    async def claim(self, receipts: Sequence[int], now: Moment) -> Mapping[int, bool] | None:
+        """Take these in hand. Those that can't be are returned: True for one that is counted, False for one
+        that another node has in hand and may yet count, or not. None where nobody can tell at the moment.
+        """
+
+    def settle(self, counted: Collection[int], free: Collection[int]) -> None:
+        """Of those in hand, `counted` are committed, and `free` are not."""
 
 
 class Touched(msgspec.Struct, frozen=True):

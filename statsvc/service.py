@@ -64,7 +64,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         store, registry, clock = served.store, served.registry, clock or served.clock
         await _register(settings, registry, clock)
         sites, keyring = Sites(registry), Keyring(store)
-        presence = await stack.enter_async_context(opened_presence(settings.presence, store, announce))
+        presence, claims = await stack.enter_async_context(
+            opened_presence(settings.presence, store, announce)
+        )
         board = Board(store, presence)
         housekeeping = Housekeeping(
             store, sites, keyring, presence, board, clock, announce, settings.keep_page_days
@@ -73,7 +75,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await keyring.load()
         await presence.open(sites, clock.now())
 
-        ingest = Ingest(store, presence, board, sites, clock, announce)
+        ingest = Ingest(store, presence, board, sites, clock, announce, claims)
         limits = Limits(settings.visitor_limit, settings.network_limit)
         collector = Collector(sites, limits, keyring, ingest, board, clock, announce)
         metrics = CollectorRegistry()

@@ -1,5 +1,7 @@
 """What tests agree on: a clock that is set, a moment, a site, and hits made of little."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -41,6 +43,17 @@ class FakeClock:
     def set(self, wall_ms: int) -> Moment:
         """Time passes until then."""
         return self.advance((wall_ms - self._now.wall_ms) / 1000)
+
+
+async def seconds_pass(clock: FakeClock) -> AsyncIterator[None]:
+    """Few of the clock's, in which nobody's window ends, however many of a slow machine's. A minute at most."""
+    pause = 0.01
+    for _ in range(70):
+        yield
+        clock.advance(1)
+        await asyncio.sleep(pause)
+        pause = min(1.0, pause * 1.5)
+    raise AssertionError("it did not come to be")
 
 
 def hit(

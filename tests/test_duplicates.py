@@ -21,7 +21,7 @@ async def test_an_id_outlives_the_process(store: SqliteStore, clock: FakeClock):
     assert not (await Duplicates(store).sift([hit(clock.now(), receipt=0)])).dropped
     await store.commit(Batch(1, NOON_MS, Tally(), b"", sifted.receipts))
     restarted = await Duplicates(store).sift(sifted.hits)
-    assert restarted == ([], {0: DropReason.DUPLICATE, 1: DropReason.DUPLICATE}, [])
+    assert restarted == ([], {0: DropReason.DUPLICATE, 1: DropReason.DUPLICATE}, [], set())
 
 
 async def test_ids_in_memory_are_bounded_and_the_latest_stay(store, clock, monkeypatch):

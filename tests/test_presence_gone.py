@@ -20,22 +20,11 @@ from statsvc.presence.redis import RedisPresence
 from statsvc.stores.sqlite import SqliteStore
 from statsvc.tally import fold
 from tests.conftest import App
-from tests.facts import SITE, FakeClock, hit
+from tests.facts import SITE, FakeClock, hit, seconds_pass
 from tests.redis_server import PATIENCE_SECONDS, RedisServer
 
 FIRST = Touch(visit=True, page_visit=True, visitor=True)
 AGAIN = Touch(visit=False, page_visit=False, visitor=False)
-
-
-async def seconds_pass(clock: FakeClock) -> AsyncIterator[None]:
-    """Few of the clock's, in which nobody's window ends, however many of a slow machine's."""
-    pause = 0.01
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            yield
-            clock.advance(1)
-            await asyncio.sleep(pause)
-            pause = min(1.0, pause * 1.5)
 
 
 class Node:

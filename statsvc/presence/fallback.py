@@ -7,7 +7,7 @@ from contextlib import suppress
 import msgspec
 
 from statsvc.announcements import Announcer, Fault, PresenceFound, PresenceLost
-from statsvc.errors import PresenceError, StatsvcError, StoreError
+from statsvc.errors import PresenceError, StoreError
 from statsvc.model import Hit, Moment, Site
 from statsvc.ports import Store, Touched
 from statsvc.presence.memory import MemoryPresence
@@ -39,6 +39,7 @@ class FallbackPresence:
         self._found = False
         """It was reached again and knows what was committed, but for the journals below."""
         self._looked_ms = 0
+        self._told = ""
         self._returning = asyncio.Lock()
         self._journals: list[bytes] = []
         """What it may not know: of the batches since the store was read for it, and of the one before."""
@@ -52,7 +53,7 @@ class FallbackPresence:
             try:
                 await self._shared.open(sites, now)
             except PresenceError as exc:
-                self._lose(exc, now)
+                self.lose(exc, now)
         if self._lost:
             self._may_be_ahead = True
             await self._stop_looking()
@@ -71,7 +72,7 @@ class FallbackPresence:
                 await self._tell(len(self._journals), now)
                 return await self._shared.touch(hits)
             except PresenceError as exc:
-                self._lose(exc, now)
+                self.lose(exc, now)
         if self._own is None:
             self._own = await self._remembered(now)
         touched = await self._own.touch(hits)
@@ -91,7 +92,7 @@ class FallbackPresence:
             try:
                 return await self._shared.current(site, now)
             except PresenceError as exc:
-                self._lose(exc, now)
+                self.lose(exc, now)
         self._look_for_it(now)
         return None
 
@@ -100,7 +101,7 @@ class FallbackPresence:
             try:
                 return await self._shared.current_on(site, paths, now)
             except PresenceError as exc:
-                self._lose(exc, now)
+                self.lose(exc, now)
         return [None] * len(paths)
 
     def is_known(self) -> bool:
@@ -119,17 +120,18 @@ class FallbackPresence:
             try:
                 await self._shared.trim(now)
             except PresenceError as exc:
-                self._lose(exc, now)
+                self.lose(exc, now)
 
-    async def close(self) -> None:
-        await self._stop_looking()
-
-    def _lose(self, exc: PresenceError, now: Moment) -> None:
+    def lose(self, exc: PresenceError, now: Moment) -> None:
+        """Redis was found to be gone."""
         if not self._lost:
             self._lost = True
             self._own = None
             self._looked_ms = now.steady_ms
             self._announce(PresenceLost(str(exc)))
+
+    async def close(self) -> None:
+        await self._stop_looking()
 
     async def _remembered(self, now: Moment) -> MemoryPresence:
         """What the store's journal says."""
@@ -147,13 +149,16 @@ class FallbackPresence:
     async def _look(self, now: Moment) -> None:
         try:
             await self._shared.open(self._sites, now)
-        except StatsvcError:
+        except PresenceError:
             self._looking = None
         except Exception as exc:  # noqa: BLE001 - the next attempt may do better, whatever it was
             self._looking = None
-            self._announce(Fault.of("shared presence", exc))
+            if self._told != str(exc):  # and told once, not every second
+                self._told = str(exc)
+                self._announce(Fault.of("shared presence", exc))
         else:
             self._found = True
+            self._told = ""
 
     async def _return(self, now: Moment) -> None:
         """Use it again. The latest batch may not be committed: it is told of that before the next."""
