@@ -152,18 +152,18 @@ async def opened_presence(
     if url is None:
         yield OpenedPresence(MemoryPresence(store), None)
         return
-    from statsvc.presence.client import connect  # noqa: PLC0415 - the driver is there only where it is used
+    # The driver is there only where it is used; `connected` says so where it is missing.
+    from statsvc.presence.client import connected  # noqa: PLC0415
 
-    client = connect(url)
-    from statsvc.presence.claims import FallbackClaims, RedisClaims  # noqa: PLC0415 - as above
-    from statsvc.presence.fallback import FallbackPresence  # noqa: PLC0415 - as above
-    from statsvc.presence.redis import RedisPresence  # noqa: PLC0415 - as above
+    async with connected(url) as client:
+        from statsvc.presence.claims import FallbackClaims, RedisClaims  # noqa: PLC0415
+        from statsvc.presence.fallback import FallbackPresence  # noqa: PLC0415
+        from statsvc.presence.redis import RedisPresence  # noqa: PLC0415
 
-    presence = FallbackPresence(RedisPresence(client, store), store, announce)
-    claims = FallbackClaims(RedisClaims(client, store), presence)
-    try:
-        yield OpenedPresence(presence, claims)
-    finally:
-        await claims.close()
-        await presence.close()
-        await client.aclose()
+        presence = FallbackPresence(RedisPresence(client, store), store, announce)
+        claims = FallbackClaims(RedisClaims(client, store), presence)
+        try:
+            yield OpenedPresence(presence, claims)
+        finally:
+            await claims.close()
+            await presence.close()

@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from statsvc.config import parse_presence
-from statsvc.presence.client import connect
+from statsvc.presence.client import connected
 from tests.process import eventually
 
 PATIENCE_SECONDS = 60.0
@@ -104,11 +104,8 @@ async def redis_client(url: str) -> AsyncIterator[Any]:
     """As the service connects to it, with more patience."""
     where = parse_presence(url)
     assert where is not None
-    client = connect(where, PATIENCE_SECONDS)
-    try:
+    async with connected(where, PATIENCE_SECONDS) as client:
         yield client
-    finally:
-        await client.aclose()
 
 
 @contextmanager
@@ -133,3 +130,58 @@ def redis_cluster() -> Iterator[list[RedisServer]]:
 def _is_whole(node: RedisServer) -> bool:
     info = str(node.ask("CLUSTER", "INFO"))
     return "cluster_state:ok" in info.replace("'", "") and f"cluster_known_nodes:{CLUSTER_NODES}" in info
+
+
+class Sentinels:
+    """A server, its replica, and a Sentinel that makes the replica the server when that is gone."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        enter = self._stack.enter_context
+        self.primary = enter(RedisServer("--repl-diskless-sync-delay", "0"))
+        self.replica = enter(RedisServer("--replicaof", "127.0.0.1", str(self.primary.port)))
+        eventually(lambda: "master_link_status:up" in self._info(self.replica), PATIENCE_SECONDS)
+        folder = Path(enter(tempfile.TemporaryDirectory(prefix="statsvc-sentinel-")))
+        self.port = free_port()
+        config = folder / "sentinel.conf"
+        config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
+            f"sentinel monitor main 127.0.0.1 {self.primary.port} 1\n"
+            "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n"
+        )
+        process = subprocess.Popen(
+            [program(), str(config), "--sentinel"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        eventually(self._knows_the_replica, PATIENCE_SECONDS)
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self.port}/main"
+
+    def fail_over(self) -> None:
+        """The server ends; returns when the Sentinel names the replica."""
+        self.primary.kill()
+        eventually(lambda: self._ask("GET-MASTER-ADDR-BY-NAME")[1] == self.replica.port, PATIENCE_SECONDS)
+
+    def _knows_the_replica(self) -> bool:
+        with suppress(RedisError):
+            replicas: list[dict[bytes, bytes]] = self._ask("REPLICAS")
+            replica = replicas[0] if replicas else {}
+            return replica.get(b"flags") == b"slave" and replica.get(b"master-link-status") == b"ok"
+        return False
+
+    def _ask(self, word: str) -> Any:
+        with Redis(port=self.port, socket_timeout=10) as client:
+            return client.execute_command(f"SENTINEL {word}", "main")
+
+    def _info(self, server: RedisServer) -> str:
+        with Redis(port=server.port, socket_timeout=10) as client:
+            return "".join(f"{name}:{value}\n" for name, value in client.info("replication").items())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()

@@ -4,24 +4,24 @@ import asyncio
 import json
 import re
 import secrets
+import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from statsvc.announcements import Announcement, Announcer, PresenceFound, PresenceLost
-from statsvc.config import parse_presence
-from statsvc.errors import StoreError
+from statsvc.errors import ConfigError, StoreError
 from statsvc.model import Touch
 from statsvc.ports import Batch
-from statsvc.presence.client import connect
 from statsvc.presence.fallback import FallbackPresence
 from statsvc.presence.redis import RedisPresence
 from statsvc.stores.sqlite import SqliteStore
 from statsvc.tally import fold
 from tests.conftest import App
 from tests.facts import SITE, FakeClock, hit, seconds_pass
-from tests.redis_server import PATIENCE_SECONDS, RedisServer
+from tests.redis_server import PATIENCE_SECONDS, RedisServer, Sentinels, redis_client, redis_cluster
 
 FIRST = Touch(visit=True, page_visit=True, visitor=True)
 AGAIN = Touch(visit=False, page_visit=False, visitor=False)
@@ -30,11 +30,8 @@ AGAIN = Touch(visit=False, page_visit=False, visitor=False)
 class Node:
     """Touches and commits, as ingest does."""
 
-    def __init__(self, server: RedisServer, store: SqliteStore, clock: FakeClock) -> None:
-        url = parse_presence(server.url)
-        assert url is not None
+    def __init__(self, client: Any, store: SqliteStore, clock: FakeClock) -> None:
         self.heard: list[Announcement] = []
-        self.client = connect(url, PATIENCE_SECONDS)
         self.calls = 0
         node = self
 
@@ -43,7 +40,7 @@ class Node:
                 node.calls += 1
                 return await super().touch(hits)
 
-        self.shared = Counted(self.client, store, patience_seconds=PATIENCE_SECONDS)
+        self.shared = Counted(client, store, patience_seconds=PATIENCE_SECONDS)
         self.presence = FallbackPresence(self.shared, store, Announcer([self]))
         self._store = store
         self._clock = clock
@@ -76,9 +73,14 @@ class Node:
     def patience(self, seconds: float) -> None:
         self.shared._shards.patience_seconds = seconds
 
-    async def close(self) -> None:
-        await self.presence.close()
-        await self.client.aclose()
+
+@asynccontextmanager
+async def running(url: str, store: SqliteStore, clock: FakeClock) -> AsyncIterator[Node]:
+    async with redis_client(url) as client:
+        node = Node(client, store, clock)
+        await node.open()
+        yield node
+        await node.presence.close()
 
 
 @pytest.fixture
@@ -89,10 +91,8 @@ def server():
 
 @pytest.fixture
 async def node(server: RedisServer, store: SqliteStore, clock: FakeClock) -> AsyncIterator[Node]:
-    node = Node(server, store, clock)
-    await node.open()
-    yield node
-    await node.close()
+    async with running(server.url, store, clock) as node:
+        yield node
 
 
 def lose(node: Node, server: RedisServer, how: str) -> None:
@@ -189,17 +189,54 @@ async def test_a_batch_that_it_had_met_and_that_was_not_committed_is_taken_back(
     assert await node.count(hit(clock.now(), 2)) == [FIRST]
 
 
+async def test_sentinels_name_another_server(store, clock):
+    """The server ends for good: events are counted meanwhile, and its replica, which may be behind, is used."""
+    with Sentinels() as sentinels:
+        async with running(sentinels.url, store, clock) as node:
+            await node.count(hit(clock.now(), 1, "/a"), hit(clock.now(), 2, "/a"))
+            sentinels.primary.kill()
+            assert await node.count(hit(clock.now(), 2, "/a"), hit(clock.now(), 3, "/b")) == [AGAIN, FIRST]
+            assert await node.current() is None
+            sentinels.fail_over()
+            await node.until_it_is_back()
+            assert await node.current() == 3
+            assert await node.count(hit(clock.now(), 3, "/b"), hit(clock.now(), 1, "/a")) == [AGAIN] * 2
+
+
+@pytest.mark.parametrize("how", ["hung", pytest.param("killed", marks=pytest.mark.torture)])
+async def test_a_cluster_without_one_of_its_nodes_is_gone(store, clock, how):
+    """Most visitors are known, and not all: that is not known. Its node comes back empty, and all is right."""
+    with redis_cluster() as nodes:
+        url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+        async with running(url, store, clock) as node:
+            await node.count(*(hit(clock.now(), visitor) for visitor in range(40)))
+            lose(node, nodes[1], how)
+            assert await node.count(hit(clock.now(), 1), hit(clock.now(), 40)) == [AGAIN, FIRST]
+            assert await node.current() is None
+            nodes[1].resume() if how == "hung" else nodes[1].start()
+            await node.until_it_is_back()
+            assert await node.current() == 41
+            touches = await node.count(*(hit(clock.now(), visitor) for visitor in range(42)))
+            assert touches == [AGAIN] * 41 + [FIRST]
+
+
+async def test_without_its_package_there_is_a_sentence(start, monkeypatch):
+    """Redis is an extra."""
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(ConfigError, match=re.escape("pip install 'statsvc[fleet]'")):
+        async with start(presence="redis://127.0.0.1"):
+            pass
+
+
 async def test_a_node_starts_without_it(server, store, clock):
     """And counts; what it counted is known when it is there."""
     server.kill()
-    node = Node(server, store, clock)
-    await node.open()
-    assert await node.count(hit(clock.now(), 1)) == [FIRST]
-    assert await node.current() is None
-    server.start()
-    await node.until_it_is_back()
-    assert await node.current() == 1
-    await node.close()
+    async with running(server.url, store, clock) as node:
+        assert await node.count(hit(clock.now(), 1)) == [FIRST]
+        assert await node.current() is None
+        server.start()
+        await node.until_it_is_back()
+        assert await node.current() == 1
 
 
 async def test_a_node_that_is_cut_off_from_the_store_too_goes_on(server, database, clock):
@@ -221,14 +258,12 @@ async def test_a_node_that_is_cut_off_from_the_store_too_goes_on(server, databas
                 raise StoreError("it can't be reached")
 
     store = CutOff(database)
-    node = Node(server, store, clock)
-    await node.open()
-    await node.count(hit(clock.now(), 1))
-    server.kill()
-    store.cut = True
-    assert await node.count(hit(clock.now(), 1)) == [FIRST]
-    assert await node.count(hit(clock.now(), 1)) == [AGAIN]
-    await node.close()
+    async with running(server.url, store, clock) as node:
+        await node.count(hit(clock.now(), 1))
+        server.kill()
+        store.cut = True
+        assert await node.count(hit(clock.now(), 1)) == [FIRST]
+        assert await node.count(hit(clock.now(), 1)) == [AGAIN]
 
 
 async def known(app: App, clock: FakeClock, visitors: int | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from statsvc.errors import PresenceError, StoreError
 from statsvc.model import Moment
@@ -105,7 +105,7 @@ class RedisClaims:
                 answers: list[Any] = await pipeline.execute()
         except TimeoutError:
             raise PresenceError(f"Redis did not answer within {self._patience_seconds:g} seconds") from None
-        except (RedisError, OSError) as exc:
+        except (RedisError, RedisClusterException, OSError) as exc:
             raise PresenceError(f"Redis can't be reached: {exc}") from exc
         return answers
 

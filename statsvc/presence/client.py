@@ -1,5 +1,7 @@
 """Connections to Redis or Valkey: one server, behind Sentinels, or a cluster."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from statsvc.errors import ConfigError
@@ -8,8 +10,9 @@ from statsvc.redis_url import RedisUrl
 CONNECT_SECONDS = 1.0
 
 
-def connect(url: RedisUrl, connect_seconds: float = CONNECT_SECONDS) -> Any:
-    """A client of redis-py, not yet connected. Raises ConfigError where redis-py isn't installed.
+@asynccontextmanager
+async def connected(url: RedisUrl, connect_seconds: float = CONNECT_SECONDS) -> AsyncIterator[Any]:
+    """A client of redis-py, which connects when it is used. Raises ConfigError where that isn't installed.
 
     It sends nothing a second time by itself: what was sent may have been done though no answer came.
     """
@@ -31,15 +34,20 @@ def connect(url: RedisUrl, connect_seconds: float = CONNECT_SECONDS) -> Any:
         "socket_keepalive": True,
     }
     retry = Retry(NoBackoff(), 0)
-    match url.kind:
-        case "cluster":
+    async with AsyncExitStack() as stack:
+        client: Any
+        if url.kind == "cluster":
             nodes = [ClusterNode(*address) for address in url.nodes]
-            return RedisCluster(startup_nodes=nodes, retry=retry, **options)
-        case "sentinel":
-            sentinels = Sentinel(  # type: ignore[no-untyped-call]
-                url.nodes, socket_timeout=connect_seconds, socket_connect_timeout=connect_seconds
-            )
-            return sentinels.master_for(url.service, db=url.database, retry=retry, **options)
-        case _:
+            client = RedisCluster(startup_nodes=nodes, retry=retry, **options)
+        elif url.kind == "sentinel":
+            patience = {"socket_timeout": connect_seconds, "socket_connect_timeout": connect_seconds}
+            sentinels = Sentinel(url.nodes, **patience)  # type: ignore[no-untyped-call]
+            for sentinel in sentinels.sentinels:
+                stack.push_async_callback(sentinel.aclose)
+            client = sentinels.master_for(url.service, db=url.database, retry=retry, **options)
+            stack.push_async_callback(client.connection_pool.disconnect)
+        else:
             host, port = url.nodes[0]
-            return Redis(host=host, port=port, db=url.database, retry=retry, **options)
+            client = Redis(host=host, port=port, db=url.database, retry=retry, **options)
+        stack.push_async_callback(client.aclose)
+        yield client

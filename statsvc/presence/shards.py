@@ -7,7 +7,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from statsvc.errors import PresenceError
 from statsvc.model import Site
@@ -138,7 +138,7 @@ class Shards:
                         answers[place] = answer
         except TimeoutError:
             raise PresenceError(f"Redis did not answer within {seconds:g} seconds") from None
-        except (RedisError, OSError) as exc:
+        except (RedisError, RedisClusterException, OSError) as exc:
             raise PresenceError(f"Redis can't be reached: {exc}") from exc
         for answer in answers:
             if isinstance(answer, RedisError):
