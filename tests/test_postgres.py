@@ -173,6 +173,16 @@ async def test_pages_that_became_one_are_a_change_for_everyone(nodes):
     assert [await store.changed() for store in nodes] == [{1}] * 4
 
 
+async def test_a_node_that_slept_is_told_of_what_was_forgotten_meanwhile(nodes):
+    """The batches that would have told it are gone: as those of an outbox that come late may be at once."""
+    await nodes[0].changed()
+    await nodes[1].commit(batch(1, a_tally(), NOON_MS - DAY_MS))
+    await nodes[2].forget(NOON_MS, NOON_MS, YESTERDAY)
+    assert await nodes[2].open_visits() == []
+    assert await nodes[0].changed() == {1}
+    assert await nodes[0].changed() == set()
+
+
 async def test_a_page_that_is_seen_while_pages_become_one_stays(nodes, url):
     """The event was not committed yet when the least read pages were chosen."""
     days = {(1, "2026-11-20", False): [2, 2, 2]}

@@ -41,6 +41,19 @@ _REMEMBER = """
     )
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text
 """
+_FORGET = """
+    WITH gone AS (
+      DELETE FROM batches WHERE place IN (
+        SELECT place FROM batches WHERE at_ms < $2 AND xid < $3::text::xid8
+        AND place IN (SELECT place FROM batches ORDER BY place LIMIT $1) FOR UPDATE SKIP LOCKED
+      ) RETURNING sites
+    ), told AS (
+      INSERT INTO changed_sites
+        SELECT DISTINCT site, pg_current_xact_id() FROM gone, unnest(sites) AS site ORDER BY site
+        ON CONFLICT (site) DO UPDATE SET xid = excluded.xid
+    )
+    SELECT FROM gone
+"""
 _HISTORIES = """
     SELECT wanted.site, totals.visits, totals.pageviews, baseline.visits, baseline.pageviews,
            peak.visitors, peak.at_ms, peak_today.visitors, peak_today.at_ms,
@@ -64,7 +77,7 @@ _CHANGED = """
       SELECT unnest(sites) AS site FROM batches
       WHERE xid >= pg_snapshot_xmin($1::text::pg_snapshot) AND node <> $2
         AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)
-      UNION SELECT site FROM folds WHERE NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)
+      UNION SELECT site FROM changed_sites WHERE NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)
     )
     SELECT pg_current_snapshot()::text, left(pg_walfile_name(pg_current_wal_lsn()), 8),
            ARRAY(SELECT site FROM unseen), ARRAY(SELECT id FROM sites)
@@ -184,16 +197,10 @@ class PostgresStore:
             "DELETE FROM remembered WHERE since < now() - make_interval(days => $1)", REMEMBERED_DAYS
         )
         # They were appended in the order of time, but for those that waited in an outbox.
+        await self._delete(_FORGET, batches_before_ms, seen_before)
         await self._delete(
-            "DELETE FROM batches WHERE place IN (SELECT place FROM (SELECT place, at_ms, xid FROM batches"
-            " ORDER BY place LIMIT $1 FOR UPDATE SKIP LOCKED) AS first"
-            " WHERE at_ms < $2 AND xid < $3::text::xid8) RETURNING 1",
-            batches_before_ms,
-            seen_before,
-        )
-        await self._delete(
-            "DELETE FROM receipts WHERE place IN (SELECT place FROM (SELECT place, at_ms FROM receipts"
-            " ORDER BY place LIMIT $1 FOR UPDATE SKIP LOCKED) AS first WHERE at_ms < $2) RETURNING 1",
+            "DELETE FROM receipts WHERE place IN (SELECT place FROM receipts WHERE at_ms < $2 AND place IN"
+            " (SELECT place FROM receipts ORDER BY place LIMIT $1) FOR UPDATE SKIP LOCKED) RETURNING 1",
             receipts_before_ms,
         )
         await self._delete(

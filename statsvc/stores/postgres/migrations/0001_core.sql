@@ -164,8 +164,9 @@ CREATE TABLE newcomers (
   PRIMARY KEY (day, site, bot, batch)
 );
 
--- The last time that pages of a site became one.
-CREATE TABLE folds (
+-- What no batch tells of a site: that pages of it became one, or that batches were forgotten, which a node that
+-- slept may not have seen.
+CREATE TABLE changed_sites (
   site bigint PRIMARY KEY,
   xid xid8 NOT NULL
 );
@@ -320,7 +321,7 @@ BEGIN
       visits = had.visits + excluded.visits,
       pageviews = had.pageviews + excluded.pageviews;
 
-  INSERT INTO folds VALUES (of_site, pg_current_xact_id())
+  INSERT INTO changed_sites VALUES (of_site, pg_current_xact_id())
     ON CONFLICT (site) DO UPDATE SET xid = excluded.xid;
   RETURN QUERY SELECT unnest(chosen);
 END $$;
