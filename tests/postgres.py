@@ -134,7 +134,7 @@ class PostgresServer:
 
 @cache
 def _shared() -> PostgresServer:
-    return PostgresServer("fsync=off", "max_connections=200", "log_line_prefix=%d ")
+    return PostgresServer("fsync=off", "autovacuum=off", "max_connections=200", "log_line_prefix=%d ")
 
 
 def shared() -> PostgresServer:

@@ -20,6 +20,9 @@ REMEMBERED_BATCHES = 100
 REMEMBERED_DAYS = 30
 FORGET_ROWS = 5000
 """Rows destroyed in one statement, so that none takes long."""
+REWRITES = 2
+"""How often, from one clean-up to the next, the table of secrets gets a new file after some were destroyed:
+the first has what a transaction that was under way may still see."""
 FOLD_PAGES = 200
 """Pages folded in one transaction: commits on them wait for it."""
 
@@ -92,7 +95,7 @@ class PostgresStore:
         self._seen: tuple[str, str] | None = None
         """The snapshot of the last look for changes, and its timeline."""
         # A process that ended between destroying secrets and writing their table anew left them in it.
-        self._secrets_in_table = True
+        self._rewrites = REWRITES
 
     async def commit(self, batch: Batch) -> None:
         tally = batch.tally
@@ -209,13 +212,14 @@ class PostgresStore:
             days_before,
         )
         gone = await self._database.fetch("DELETE FROM secrets WHERE day < $1 RETURNING 1", days_before)
-        self._secrets_in_table |= bool(gone)
-        if self._secrets_in_table:
+        if gone:
+            self._rewrites = REWRITES
+        if self._rewrites:
             # A deleted row stays in its table's file. A dump may be in the way of a new file; then the next
             # call tries again, and who asks for a secret meanwhile doesn't wait behind this.
             with suppress(StoreError):
                 await self._database.rewrite("secrets")
-                self._secrets_in_table = False
+                self._rewrites -= 1
 
     async def let_go_of_page_days(self, days_before: str) -> None:
         # Said before it is done: `statsvc check` must not miss what is on its way out.
