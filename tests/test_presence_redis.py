@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from statsvc.ingest import HITS_IN_OPEN_BATCH
 from statsvc.model import Touch
 from statsvc.ports import Batch
 from statsvc.presence.redis import RedisPresence
@@ -121,6 +122,18 @@ async def test_a_script_that_is_not_known_is_sent(nodes, own_redis, clock):
     own_redis.ask("SCRIPT", "FLUSH")
     touches = await nodes.count(node, *(hit(clock.now(), visitor) for visitor in range(25, 75)))
     assert touches == [AGAIN] * 25 + [FIRST] * 25
+
+
+async def test_the_largest_batch_is_no_trouble(nodes, clock):
+    """Ten thousand visitors, each on a page of its own; then all of them leave at once."""
+    node = await nodes.add()
+    hits = [hit(clock.now(), visitor, f"/{visitor}") for visitor in range(HITS_IN_OPEN_BATCH)]
+    touched = await node.touch(hits)
+    assert touched.current == {1: HITS_IN_OPEN_BATCH}
+    assert set(touched.pages.values()) == {1}
+    assert [peak.visitors for peak in touched.peaks.values()] == [HITS_IN_OPEN_BATCH]
+    clock.advance(SITE.window_seconds)
+    assert await node.current_on(SITE, ["/0", "/1"], clock.now()) == [0, 0]
 
 
 async def test_midnight_moves_a_visit_to_another_shard(nodes, clock):

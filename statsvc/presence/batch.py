@@ -14,6 +14,9 @@ from statsvc.presence.shards import Call, Shard, shard_of, shards_of
 DAY_KEPT_MS = 49 * 3600 * 1000
 """From its start, a local day's visitors are known: until the day after is over, which may have 25 hours."""
 
+HITS_AT_ONCE = 2000
+"""More go in several calls, each with the time that a call may take."""
+
 _HIT = struct.Struct(">Q8sdB")
 _LEFT = struct.Struct(">QdHdH")
 
@@ -71,7 +74,7 @@ def parts_of(hits: Sequence[Hit]) -> Iterator[list[Hit]]:
     met: set[tuple[int, bool, int]] = set()
     for hit in hits:
         visitor, formerly = hit.identity
-        if any((hit.site.id, hit.bot, former) in met for former in formerly):
+        if len(part) == HITS_AT_ONCE or any((hit.site.id, hit.bot, former) in met for former in formerly):
             yield part
             part, met = [], set()
         part.append(hit)
@@ -86,9 +89,6 @@ class Collected:
         self.sites = {hit.site.id: hit.site for hit in hits}
         self.asked: dict[int, dict[bytes, str]] = {site_id: {} for site_id in self.sites}
         self.texts: dict[bytes, str] = {}
-        for hit in hits:
-            page = page_of(hit.path)
-            self.asked[hit.site.id][page] = self.texts[page] = hit.path
         self.visits: dict[tuple[Shard, int], tuple[Visit, Visit]] = {}
         """Of each visitor, what was left and what was before."""
         self.newcomers: dict[tuple[Audience, str], list[int]] = {}
@@ -121,6 +121,11 @@ class Collected:
             arguments = (words(*of_shard), named, words(*(b"".join(of_day) for of_day in days.values())))
             calls.append(Call(shard, self.sites[shard.site], "undo", now, arguments, tuple(days)))
         return calls
+
+    def ask(self, hits: Sequence[Hit]) -> None:
+        """Of these hits' pages the next part is to say how many are current there."""
+        for hit in hits:
+            self.asked[hit.site.id][page_of(hit.path)] = hit.path
 
     def learn(self, texts: Sequence[bytes | None]) -> None:
         """Pages and their texts, one after the other."""
@@ -172,6 +177,7 @@ class Part:
         audience = (hit.site.id, hit.bot)
         group = self._groups.setdefault(shard_of(*audience, visitor), _Group())
         page = page_of(hit.path)
+        self._collected.texts[page] = hit.path
         group.days[hit.hour.day] = hit.hour.day_start_ms + DAY_KEPT_MS - hit.at.wall_ms
         day = list(group.days).index(hit.hour.day) + 1
         group.hits += _HIT.pack(visitor, page, at, day)
@@ -193,24 +199,21 @@ class Part:
         }
         asked = {site_id: b"".join(pages) for site_id, pages in self._collected.asked.items()}
         until = struct.pack(">d", self._until)
-        return [
-            Call(
-                shard,
-                sites[shard.site],
-                "touch",
-                self._until,
-                (
-                    until if shard.bot else times[shard.site],
-                    b"" if shard.bot else asked[shard.site],
-                    bytes(group.hits),
-                    words(*group.carried),
-                    words(*(word for day in group.days.items() for word in day)),
-                    words(*(word for page in group.pages for word in (page, texts[page]))),
-                ),
-                tuple(group.days),
+        calls = []
+        for shard, group in self._groups.items():
+            counted = (until, b"") if shard.bot else (times[shard.site], asked[shard.site])
+            if not group.places:
+                calls.append(Call(shard, sites[shard.site], "count", self._until, counted))
+                continue
+            told = (
+                bytes(group.hits),
+                words(*group.carried),
+                words(*(word for day in group.days.items() for word in day)),
+                words(*(word for page in group.pages for word in (page, texts[page]))),
             )
-            for shard, group in self._groups.items()
-        ]
+            days = tuple(group.days)
+            calls.append(Call(shard, sites[shard.site], "touch", self._until, (*counted, *told), days))
+        return calls
 
     def read(self, answers: Sequence[Sequence[Any]]) -> None:
         """Collect what the calls were answered, in their order."""
@@ -220,13 +223,15 @@ class Part:
         counts: dict[int, list[tuple[int, ...]]] = {}
         on_pages: dict[int, list[tuple[int, ...]]] = {}
         for (shard, group), answer in zip(self._groups.items(), answers, strict=True):
-            of_site, of_pages, began, left, texts = answer
-            for place, bits in zip(group.places, began, strict=True):
-                touches[place] = Touch(bool(bits & 1), bool(bits & 2), bool(bits & 4))
-            for visitor, visit, before in _visits(left):
-                trails[(shard.site, shard.bot), visitor] = visit.trail
-                into.changed(shard, visitor, visit, before)
-            into.learn(texts)
+            of_site, of_pages, *of_hits = answer
+            if group.places:
+                began, left, texts = of_hits
+                for place, bits in zip(group.places, began, strict=True):
+                    touches[place] = Touch(bool(bits & 1), bool(bits & 2), bool(bits & 4))
+                for visitor, visit, before in _visits(left):
+                    trails[(shard.site, shard.bot), visitor] = visit.trail
+                    into.changed(shard, visitor, visit, before)
+                into.learn(texts)
             if not shard.bot:
                 counts.setdefault(shard.site, []).append(numbers(of_site))
                 on_pages.setdefault(shard.site, []).append(numbers(of_pages))

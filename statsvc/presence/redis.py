@@ -71,7 +71,10 @@ class RedisPresence:
         self._see(hits[-1].at)
         collected = Collected(hits)
         self._last = collected
-        for part in parts_of(hits):
+        parts = list(parts_of(hits))
+        for part in parts:
+            if part is parts[-1]:
+                collected.ask(hits)
             await self._touch_part(part, collected)
         return collected.touched(self.process)
 
@@ -101,7 +104,7 @@ class RedisPresence:
         self._see(now)
         pages = b"".join(page_of(path) for path in paths)
         answers = await self._shards.run(
-            [self._look(shard, site, now, pages) for shard in shards_of(site.id, bot=False)]
+            [self._count_in(shard, site, now, pages) for shard in shards_of(site.id, bot=False)]
         )
         return sums([numbers(answer[1]) for answer in answers])
 
@@ -121,19 +124,18 @@ class RedisPresence:
         self._see(now)
         for site in list(self._sites.values()):
             shards = [*shards_of(site.id, bot=False), *shards_of(site.id, bot=True)]
-            await self._shards.run([self._look(shard, site, now) for shard in shards])
+            at = self._at(now.steady_ms)
+            await self._shards.run([Call(shard, site, "tidy", at, ()) for shard in shards])
 
     async def _count(self, site: Site, now: Moment) -> int:
         answers = await self._shards.run(
-            [self._look(shard, site, now) for shard in shards_of(site.id, bot=False)]
+            [self._count_in(shard, site, now) for shard in shards_of(site.id, bot=False)]
         )
         return sum(sum(numbers(answer[0])) for answer in answers)
 
-    def _look(self, shard: Shard, site: Site, now: Moment, pages: bytes = b"") -> Call:
-        """A touch by nobody."""
+    def _count_in(self, shard: Shard, site: Site, now: Moment, pages: bytes = b"") -> Call:
         at = self._at(now.steady_ms)
-        arguments = (struct.pack(">d", at), pages, b"", b"", b"", b"")
-        return Call(shard, site, "touch", at, arguments)
+        return Call(shard, site, "count", at, (struct.pack(">d", at), pages))
 
     async def _touch_part(self, hits: Sequence[Hit], collected: Collected) -> None:
         carried = await self._carried(hits, collected)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha1
 from pathlib import Path
@@ -21,6 +22,8 @@ META_MS = 3 * 24 * 3600 * 1000
 _SCRIPT = (Path(__file__).parent / "redis.lua").read_bytes()
 _SHA = sha1(_SCRIPT, usedforsecurity=False).hexdigest()
 _KEYS = ("seen", "trails", "paths", "holders", "on", "meta")
+_HEAD = struct.Struct(">8sddddddd")
+_LEAVE_NO_NUMBER = frozenset({"count", "look", "load_day"})
 _NEVER = 2**53
 """More than any shard has met: one that this process has not called yet has to be filled."""
 TRIES = 4
@@ -45,7 +48,7 @@ class Call(NamedTuple):
     now: int
     """As all its times, milliseconds of the fleet's timeline."""
     arguments: Sequence[Any]
-    """What `redis.lua` says of this function, from its 10th argument on."""
+    """What `redis.lua` says of this function, from its 3rd argument on."""
     days: Sequence[str] = ()
     """The days whose sets of visitors it needs."""
 
@@ -83,6 +86,7 @@ class Shards:
         self._number = 0
         # What each shard was last seen to have met: should it know less one day, it has gone back.
         self._met: dict[Shard, int] = {}
+        self._keys: dict[Shard, list[bytes]] = {}
 
     async def run(self, calls: Sequence[Call], least_seconds: float = 0) -> list[list[Any]]:
         """What each was answered, without the first word. They may take `least_seconds`, if that is more."""
@@ -110,6 +114,8 @@ class Shards:
                 return [answers[place] for place in range(len(calls))]
             if lost:
                 await self._fill(list(lost.values()))
+                # Others were lost with it, which this process had not touched: they are counted again.
+                again += [place for place in answers if calls[place].what == "count"]
             for (_, _, day), call in days.items():
                 await self._load_day(call, day)
             left = again
@@ -122,7 +128,7 @@ class Shards:
         for first in range(0, len(calls), CALLS_AT_ONCE):
             answers += await self._pipeline(commands[first : first + CALLS_AT_ONCE], seconds)
         for call, number, answer in zip(calls, numbers, answers, strict=True):
-            if answer[0] != b"lost":
+            if answer[0] == b"done" and call.what not in _LEAVE_NO_NUMBER:
                 self._met[call.shard] = max(self._met.get(call.shard, 0), number)
         return answers
 
@@ -157,9 +163,15 @@ class Shards:
         return self._number
 
     def _command(self, call: Call, number: int) -> Sequence[Any]:
-        tag = f"{self._prefix}:{{{call.shard}}}:"
-        keys = [tag + key for key in (*_KEYS, *call.days)]
+        keys = self._keys.get(call.shard)
+        if keys is None:
+            keys = self._keys[call.shard] = [self._key(call.shard, name) for name in _KEYS]
+        if call.days:
+            keys = keys + [self._key(call.shard, day) for day in call.days]
         met = 0 if call.what == "fill" else self._met.get(call.shard, _NEVER)
         window_ms, gap_ms = call.site.window_seconds * 1000, call.site.visit_gap_seconds * 1000
-        settings = (call.now, window_ms, gap_ms, LONGEST_TRAIL, META_MS)
-        return (len(keys), *keys, call.what, self._caller, number, met, *settings, *call.arguments)
+        head = _HEAD.pack(self._caller, number, met, call.now, window_ms, gap_ms, 8 * LONGEST_TRAIL, META_MS)
+        return (len(keys), *keys, call.what, head, *call.arguments)
+
+    def _key(self, shard: Shard, name: str) -> bytes:
+        return f"{self._prefix}:{{{shard}}}:{name}".encode()
