@@ -86,6 +86,16 @@ async def test_what_was_not_committed_is_taken_back_but_not_what_another_node_we
     assert await nodes.count(other, hit(clock.now(), 3, "/c")) == [Touch(False, False, True)]
 
 
+async def test_what_another_node_has_in_hand_is_as_it_left_it(nodes, clock):
+    """It has touched and not yet committed: no journal knows of that."""
+    one, other = await nodes.add(), await nodes.add()
+    await other.touch([hit(clock.now(), 1, "/a"), hit(clock.now(), 1, "/b")])
+    await one.touch([hit(clock.advance(1), 1, "/c")])
+    await one.open([SITE], clock.now())
+    assert list(await other.current_on(SITE, ["/b", "/c"], clock.now())) == [1, 0]
+    assert await nodes.count(one, hit(clock.now(), 1, "/a")) == [AGAIN]
+
+
 async def test_what_was_committed_though_it_seemed_not_is_not_taken_back(nodes, clock):
     """The answer to a commit was lost: the store knows."""
     one = await nodes.add()
