@@ -18,7 +18,7 @@ from tests.browser import Portal, chromium
 from tests.facts import NOON_MS, FakeClock
 from tests.postgres import stopped_at_the_end
 from tests.process import CHROME
-from tests.redis_server import RedisServer, redis_cluster
+from tests.redis_server import PATIENCE_SECONDS, RedisServer, redis_cluster
 
 settings.register_profile(
     "statsvc",
@@ -110,6 +110,13 @@ def portal() -> Iterator[Portal]:
     """A portal's own server, at another origin than the service."""
     with Portal() as portal:
         yield portal
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service waits long for a Redis that answers, as a machine may be slow."""
+    monkeypatch.setattr("statsvc.presence.redis.PATIENCE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr("statsvc.presence.client.CONNECT_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="session")

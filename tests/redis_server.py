@@ -26,6 +26,13 @@ PORTS = range(20_000, 32_000)
 """Below those that the kernel gives away: a server that comes back finds its port free."""
 
 
+STARTS = 5
+
+
+class PortTaken(Exception):
+    """Somebody else was faster."""
+
+
 def program() -> str:
     """Debian has it in `redis-server`."""
     path = shutil.which("redis-server")
@@ -51,8 +58,12 @@ class RedisServer:
         self._folder = tempfile.TemporaryDirectory(prefix="statsvc-redis-")
         self.folder = Path(self._folder.name)
         self._options = options
-        self.port = free_port()
-        self.start()
+        for _ in range(STARTS):
+            self.port = free_port()
+            with suppress(PortTaken):
+                self.start()
+                return
+        raise AssertionError("every port was taken before it was used")
 
     @property
     def url(self) -> str:
@@ -66,7 +77,7 @@ class RedisServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        eventually(self._answers)
+        eventually(self._answers, PATIENCE_SECONDS)
 
     def kill(self) -> None:
         """It ends at once."""
@@ -86,9 +97,10 @@ class RedisServer:
             return client.execute_command(*words)
 
     def _answers(self) -> bool:
-        assert self._process.poll() is None, "redis-server ended"
+        if self._process.poll() is not None:
+            raise PortTaken
         with suppress(RedisError):
-            return self.ask("PING") is True
+            return bool(self.ask("INFO", "server")["process_id"] == self._process.pid)
         return False
 
     def __enter__(self) -> Self:

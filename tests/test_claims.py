@@ -157,7 +157,7 @@ async def test_ids_end_by_themselves(nodes, server):
         assert 0 < server.ask("TTL", key.decode()) <= CLAIM_SECONDS
 
 
-async def test_an_event_in_hand_elsewhere_is_told_503_and_then_counts(start, server, clock):
+async def test_an_event_in_hand_elsewhere_is_told_503_and_then_counts(start, server, clock, patient):
     """Over HTTP: its sender comes again."""
     async with redis_client(server.url) as client, start(presence=server.url) as app:
         receipt = receipt_of(SITE, Event("pageview", "https://hue.gov.vn/", (), id="7"))

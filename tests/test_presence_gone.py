@@ -281,7 +281,7 @@ async def text(app: App, path: str, *, operations: bool = False) -> str:
         return await response.text()
 
 
-async def test_what_is_not_known_is_shown_nowhere(start, server, clock):
+async def test_what_is_not_known_is_shown_nowhere(start, server, clock, patient):
     """JSON says null, never 0; a box and a badge have a dash, metrics no sample; all else is right."""
     async with start(presence=server.url) as app:
         await app.view("/a", 1)

@@ -11,8 +11,8 @@ from redis.exceptions import RedisClusterException, RedisError
 from statsvc.errors import PresenceError, StoreError
 from statsvc.model import Moment
 from statsvc.ports import Store
+from statsvc.presence import redis
 from statsvc.presence.fallback import FallbackPresence
-from statsvc.presence.redis import PATIENCE_SECONDS
 
 CLAIM_SECONDS = 3600
 """How long an id is known to all nodes. The node that counted it knows it for longer."""
@@ -37,12 +37,12 @@ class RedisClaims:
         client: Any,
         store: Store,
         prefix: str = "statsvc",
-        patience_seconds: float = PATIENCE_SECONDS,
+        patience_seconds: float | None = None,
     ) -> None:
         self._client = client
         self._store = store
         self._prefix = prefix
-        self._patience_seconds = patience_seconds
+        self._patience_seconds = redis.PATIENCE_SECONDS if patience_seconds is None else patience_seconds
         self._node = b"%x" % random.getrandbits(60)
 
     async def claim(self, receipts: Sequence[int], now: Moment) -> Mapping[int, bool]:

@@ -11,7 +11,7 @@ CONNECT_SECONDS = 1.0
 
 
 @asynccontextmanager
-async def connected(url: RedisUrl, connect_seconds: float = CONNECT_SECONDS) -> AsyncIterator[Any]:
+async def connected(url: RedisUrl, connect_seconds: float | None = None) -> AsyncIterator[Any]:
     """A client of redis-py, which connects when it is used. Raises ConfigError where that isn't installed.
 
     It sends nothing a second time by itself: what was sent may have been done though no answer came.
@@ -25,6 +25,8 @@ async def connected(url: RedisUrl, connect_seconds: float = CONNECT_SECONDS) -> 
         raise ConfigError(
             ["--presence: Redis needs the package redis: pip install 'statsvc[fleet]'"]
         ) from None
+    if connect_seconds is None:
+        connect_seconds = CONNECT_SECONDS
     options: dict[str, Any] = {
         "username": url.username,
         "password": url.password,

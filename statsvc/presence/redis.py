@@ -47,8 +47,9 @@ class RedisPresence:
         client: Any,
         store: Store,
         prefix: str = "statsvc",
-        patience_seconds: float = PATIENCE_SECONDS,
+        patience_seconds: float | None = None,
     ) -> None:
+        patience_seconds = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
         self._store = store
         self._shards = Shards(client, prefix, patience_seconds, self._fill_in, self._load_day)
         self.process = random.getrandbits(60)
