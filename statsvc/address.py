@@ -55,14 +55,13 @@ def client_of(
         if not sent:
             return Client(address or peer, 0, "it is the peer's, which sent no forwarding header")
         return Client(address or peer, 0, "it is the peer's, which is no trusted proxy")
-    lists = [("X-Forwarded-For", ",".join(forwarded_for).split(","))] if forwarded_for else []
-    if forwarded:
-        lists.append(("Forwarded", [node for value in forwarded for node in _nodes(value)]))
-    if not lists:
+    if not sent:
         return Client(address, 0, "it is a trusted proxy's, which sent no forwarding header")
-    name, hops = lists[0]
-    found, proxies = _walk(address, hops, trusted)
-    if any(_walk(address, others, trusted)[0] != found for _, others in lists[1:]):
+    hops = ",".join(forwarded_for).split(",") if forwarded_for else []
+    nodes = [node for value in forwarded for node in _nodes(value)] if forwarded else []
+    name = "X-Forwarded-For" if hops else "Forwarded"
+    found, proxies = _walk(address, hops or nodes, trusted)
+    if hops and nodes and _walk(address, nodes, trusted)[0] != found:
         return Client(
             address,
             0,

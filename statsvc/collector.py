@@ -69,7 +69,8 @@ class Collector:
             recorded = await self._ingest.offer(hits)
             if recorded.dropped.get(0) is not DropReason.DUPLICATE:
                 answer = recorded.answers.to(hits[0].site, hits[0].path)
-            drops |= {hits[place].site.domain: why for place, why in recorded.dropped.items()}
+            for place, why in recorded.dropped.items():
+                drops[hits[place].site.domain] = why
         for domain, reason in drops.items():
             dropped.append(reason)
             self._announce(Dropped(domain, reason))
@@ -84,11 +85,17 @@ class Collector:
 
     def _named(self, event: Event, page: Page) -> tuple[list[Site], list[DropReason]]:
         """The sites an event names, each once; where it names none, the site of its page."""
-        named = [self._sites.find(domain) for domain in event.domains] or [self._sites.of_host(page.host)]
-        sites = list({site.id: site for site in named if site is not None}.values())
+        sites: list[Site] = []
+        dropped: list[DropReason] = []
+        for domain in event.domains or (page.host,):
+            site = self._sites.find(domain) if event.domains else self._sites.of_host(domain)
+            if site is None:
+                dropped.append(DropReason.UNKNOWN_SITE)
+            elif site not in sites:
+                sites.append(site)
         if not sites:
             raise UnknownSite(", ".join(event.domains) or page.host)
-        return sites, [DropReason.UNKNOWN_SITE] * named.count(None)
+        return sites, dropped
 
     def _admit(self, sender: Sender, sites: Sequence[Site], now: Moment) -> None:
         try:

@@ -38,6 +38,7 @@ class Connection(BaseProtocol):
     __slots__ = (
         *(
             "_answering",
+            "_behind",
             "_body",
             "_deaf",
             "_door",
@@ -72,6 +73,8 @@ class Connection(BaseProtocol):
         self._answering: asyncio.Task[None] | None = None
         self._unanswered = 0
         """Bytes."""
+        self._behind = False
+        """More has come than is read ahead."""
         self._last = False
         """No request comes behind those that are here."""
         self._deaf = False
@@ -147,6 +150,7 @@ class Connection(BaseProtocol):
         if requests:
             self._requests.extend(requests)
             self._body = requests[-1][1]
+        self._behind = len(self._requests) >= MOST_WAITING
         if upgraded:  # to a protocol that is not spoken here: it is answered as if it had not asked
             self._deaf = self._last = True
 
@@ -157,11 +161,12 @@ class Connection(BaseProtocol):
         try:
             go_on = True
             while go_on and self._requests:
-                go_on = await self._answer(*self._requests.popleft())
+                request = self._requests.popleft()
                 if self._parser is not None:
                     self._parser.message_consumed()
-                    if not self._requests and not self._deaf:
-                        self._read(b"")  # there may be more behind as many as are read ahead
+                go_on = await self._answer(*request)
+                if self._behind and not self._requests and not self._last:
+                    self._read(b"")
             if self._unreadable is not None and go_on:
                 self._answer_unreadable(self._unreadable)
             if not go_on or self._last:
@@ -183,7 +188,8 @@ class Connection(BaseProtocol):
     async def _answer(self, message: RawRequestMessage, body: StreamReader) -> bool:
         """Whether another request may follow."""
         old = message.version == HttpVersion10
-        if not old and message.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        expected = message.headers.get(hdrs.EXPECT)
+        if expected is not None and not old and expected.lower() == "100-continue":
             self._write(CONTINUE)
         answer = await self._door.answer(Request(message, body, self._remote))
         close = answer.close or message.should_close or self._last or self._door.draining.is_set()

@@ -90,7 +90,7 @@ def _event(
         raise InvalidEvent(({} if name else {"name": required}) | ({} if url else {"url": required}))
     if domains is None:
         return Event(name, url, (), automated, identity)
-    named = tuple(domain for entry in domains.split(",") if (domain := entry.strip()))
+    named = tuple([domain for entry in domains.split(",") if (domain := entry.strip())])
     if len(named) > MOST_DOMAINS:
         raise InvalidEvent({"domain": [f"names {len(named)} sites, at most {MOST_DOMAINS} are taken"]})
     return Event(name, url, named, automated, identity)
