@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
+from statsvc.config import SETTINGS, load
 from tests.process import CHROME, Service, command, eventually
 from tests.prometheus import free_port, program
 from tests.test_connections import AMBIGUOUS
@@ -177,6 +178,22 @@ def test_the_systemd_unit_is_sound_and_hardened(name, tmp_path):
     exposure = re.search(rf"exposure level for {name}: ([\d.]+)", said)
     assert exposure
     assert float(exposure[1]) < 2.0
+
+
+def test_processes_on_a_shared_port_differ_in_what_is_theirs_alone():
+    """The template's settings are settings, with values that are taken; ports and files are an instance's own."""
+    given = re.findall(r"(STATSVC_\w+)=(\S+)", (DOCKER / "statsvc@.conf").read_text())
+    settings = {setting.variable: setting for setting in SETTINGS}
+    instances = [
+        [load({}, {name: value.replace("%i", port)}, [settings[name]]) for name, value in given]
+        for port in ("8081", "8082")
+    ]
+    one, other = (
+        {field: value for each in instance for field, value in each.items()} for instance in instances
+    )
+    assert one.pop("reuse_port") is other.pop("reuse_port") is True
+    assert one.keys() == other.keys() == {"ops_listen", "outbox"}
+    assert not one.items() & other.items()
 
 
 @pytest.fixture(scope="module")
