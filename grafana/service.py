@@ -300,13 +300,15 @@ def _nodes(rows: Rows) -> None:
         lines(
             "Nodes up and ready",
             "Processes that answer Prometheus, and those of them that are ready: one that is told to stop"
-            " isn't any more, and goes on for as long as it drains.",
+            " isn't any more, and goes on for as long as it drains. One that can't reach its Redis counts on,"
+            " and doesn't know who is current.",
             {
                 "up": f'sum(up{{job="statsvc", {ON}}})',
                 "ready": f"sum(statsvc_ready{{{ON}}})",
+                "know who is current": f"sum(statsvc_presence_known{{{ON}}})",
             },
             unit="locale",
-            colors={"up": GREY, "ready": GREEN},
+            colors={"up": GREY, "ready": GREEN, "know who is current": BLUE},
         ),
         lines(
             "Events by node",

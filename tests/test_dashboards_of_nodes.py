@@ -20,9 +20,9 @@ SAME_ON_EVERY_NODE = {
     *(f"statsvc_{what}" for what in ("current_visitors", "peak_visitors", "visits", "pageviews", "visitors")),
     *("statsvc_store_bytes", "statsvc_store_log_bytes", "statsvc_store_free_bytes"),
     "statsvc_requests_in_flight",  # of which each node has its own limit
-    "statsvc_ready",
+    *("statsvc_ready", "statsvc_presence_known"),
 }
-OF_NODES = ("up{", "statsvc_ready{")
+OF_NODES = ("up{", "statsvc_ready{", "statsvc_presence_known{")
 """What counts the nodes themselves: there it is three times as many."""
 STEP_SECONDS, MINUTES = 30.0, 14
 
