@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
+from statsvc.config import SETTINGS, load
 from tests.prometheus import program
 from tests.test_docker import DOCKER, ROOT, run
 
@@ -53,7 +54,8 @@ def test_compose_shares_no_data_with_another_projects_folder_of_that_name(name):
 
 @pytest.mark.parametrize("name", COMPOSE)
 def test_compose_names_only_what_is_there(name):
-    """Files, folders, volumes and services."""
+    """Files, folders, volumes, services and settings, with values that are taken."""
+    settings = {setting.variable: setting for setting in SETTINGS}
     for service, given in services(name).items():
         if build := given.get("build"):
             context = (DOCKER / build["context"]).resolve()
@@ -66,6 +68,10 @@ def test_compose_names_only_what_is_there(name):
             else:
                 assert source in COMPOSE[name]["volumes"]
         assert set(given.get("depends_on", ())) <= set(services(name))
+        for variable, value in given.get("environment", {}).items():
+            if variable.startswith("STATSVC_"):
+                chosen = re.sub(r"\$\{\w+(?::-([^}]*))?\}", r"\1", value)
+                load({}, {variable: chosen}, [settings[variable]])
 
 
 @pytest.mark.parametrize("name", COMPOSE)
