@@ -122,8 +122,11 @@ def user_agent(visitor: int) -> str:
 class Load:
     """Sends events to the service at `public` (HOST:PORT), or to any of several, and writes them in `ledger`."""
 
-    def __init__(self, public: str | Sequence[str], ledger: Ledger, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, public: str | Sequence[str], ledger: Ledger, session: aiohttp.ClientSession, *, ids: bool
+    ) -> None:
         self._publics = [public] if isinstance(public, str) else public
+        self._ids = ids
         self._ledger = ledger
         self._session = session
         self._enough = False
@@ -144,6 +147,8 @@ class Load:
     async def send(self, site: str, visitor: int, path: str = "/", name: str = "pageview") -> Sent | None:
         """One event, sent once; None where no connection could be made."""
         event = {"n": name, "u": f"https://{site}{path}", "d": site}
+        if self._ids:
+            event["id"] = f"{random.getrandbits(60):x}"
         outcome, status, answer = Outcome.UNKNOWN, 0, b""
         retry_after = connection = ""
         began = time.monotonic()
@@ -215,13 +220,12 @@ class Load:
 
 
 @asynccontextmanager
-async def loading(
-    public: str | Sequence[str], ledger: Ledger, *, keep_alive: bool = True
-) -> AsyncIterator[Load]:
+async def loading(public: str | Sequence[str], ledger: Ledger, *, ids: bool = False) -> AsyncIterator[Load]:
+    """`ids`: each event has one of its own, so that whoever sends it again counts it once."""
     timeout = aiohttp.ClientTimeout(total=EVENT_SECONDS)
-    connector = aiohttp.TCPConnector(limit=0, force_close=not keep_alive)
+    connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        yield Load(public, ledger, session)
+        yield Load(public, ledger, session, ids=ids)
 
 
 async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
