@@ -112,22 +112,19 @@ def _signal_all(server: PostgresServer, number: signal.Signals) -> None:
 
 
 class Counted:
-    """What PostgreSQL has of people's pageviews, read past all of the service's code."""
+    """What PostgreSQL has of people's pageviews of some sites, read past all of the service's code."""
 
-    def __init__(self, server: PostgresServer, store: str) -> None:
-        database = store.rpartition("/")[2].partition("?")[0]
-        rows = server.sql("SELECT path, sum(pageviews) FROM statsvc.pages GROUP BY path", database)
-        self.pages = Counter(
-            {path: int(views) for path, _, views in (r.rpartition("|") for r in rows.splitlines())}
-        )
+    def __init__(self, server: PostgresServer, store: str, sites: Sequence[str]) -> None:
+        self._server = server
+        self._database = store.rpartition("/")[2].partition("?")[0]
+        those = ", ".join(f"'{site}'" for site in sites)
+        of_them = f"JOIN statsvc.sites ON site = id WHERE domain IN ({those})"
+        self.pages = self._read(f"SELECT path, sum(pageviews) FROM statsvc.pages {of_them} GROUP BY path")
+        self.sites = self._read(f"SELECT domain, pageviews FROM statsvc.totals {of_them} AND bot = 0")
 
-        self.sites = {}
-        for row in server.sql(
-            "SELECT domain, pageviews FROM statsvc.totals JOIN statsvc.sites ON site = id WHERE bot = 0",
-            database,
-        ).splitlines():
-            domain, _, views = row.rpartition("|")
-            self.sites[domain] = int(views)
+    def _read(self, sql: str) -> Counter[str]:
+        rows = (row.rpartition("|") for row in self._server.sql(sql, self._database).splitlines())
+        return Counter({name: int(views) for name, _, views in rows})
 
     @property
     def pageviews(self) -> int:
