@@ -98,6 +98,7 @@ async def test_a_node_that_is_cut_off_keeps_what_it_acknowledges(tmp_path: Path)
     await _cut_off(tmp_path, seconds=0)
 
 
+@pytest.mark.torture
 async def test_a_full_outbox_refuses_and_a_store_that_is_back_empties_it(tmp_path: Path) -> None:
     """503 with Retry-After, and health says why; what was acknowledged before is counted, and all goes on."""
     ledger = Ledger()
@@ -237,3 +238,25 @@ def _clock(folder: Path, seconds: float) -> dict[str, str]:
     clock = FakedClock(folder)
     clock.step_to(seconds)
     return clock.environment
+
+
+@pytest.mark.torture
+async def test_without_postgresql_and_redis_a_node_counts_on(tmp_path: Path, redis: RedisServer) -> None:
+    """By its own memory, into its outbox; when both are back, all of it is counted once."""
+    ledger = Ledger()
+    options = ("--site", SITE, "--time-zone", noon_zone(), "--outbox", str(tmp_path / "outbox.db"))
+    with PostgresServer("fsync=off") as server:
+        store = server.database()
+        with Service(store, *options, "--presence", redis.url, *UNLIMITED) as node:
+            async with loading(node.public, ledger) as load:
+                await load.run([SITE], PEOPLE, random.Random(1), enough=200)
+                redis.kill()
+                server.stop(signal.SIGQUIT)
+                await load.run([SITE], PEOPLE, random.Random(2), enough=1000)
+                assert len(ledger.acknowledged()) > 500
+                await asyncio.to_thread(server.start)
+                await asyncio.to_thread(redis.start)
+                await asyncio.to_thread(eventually, lambda: node.metric("statsvc_outbox_batches") == 0)
+                await load.run([SITE], PEOPLE, random.Random(3), enough=1200)
+            Counted(server, store, [SITE]).check(ledger)
+            await asyncio.to_thread(eventually, lambda: numbers(node.public, SITE)["current"] is not None, 30)

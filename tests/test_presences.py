@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from statsvc.model import Hit, Peak, Touch
 from statsvc.ports import Batch, Presence, Store, Touched
+from statsvc.presence import journal
 from statsvc.presence.memory import MemoryPresence
 from statsvc.presence.redis import RedisPresence
 from statsvc.stores.sqlite import Database, SqliteStore
@@ -314,3 +315,16 @@ async def test_any_split_into_batches_and_any_restart_gives_the_same(opener, tmp
             return touches, highest, await counter.current()
 
     assert await run(split=True) == await run(split=False)
+
+
+async def test_what_was_committed_late_is_not_the_newest(clock):
+    """A visit that one node kept in its outbox goes on where another node saw it last."""
+    early, late = hit(clock.now(), 1, "/early"), hit(clock.advance(300), 1, "/late")
+    kept, brought = (
+        journal.write(process, [((SITE.id, False), seen, [seen.path])])
+        for process, seen in enumerate((early, late))
+    )
+    now = clock.advance(1)
+    for journals in ([kept, brought], [brought, kept]):
+        (visit,) = journal.fold(journals, 2, now).visits[SITE.id, False]
+        assert (visit.at, visit.paths) == (late.at.steady_ms, ("/late",))

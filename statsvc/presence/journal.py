@@ -61,23 +61,32 @@ def write(process: int, touched: Iterable[tuple[Audience, Hit, Sequence[str]]]) 
 
 
 def fold(journals: Iterable[bytes], process: int, now: Moment) -> Folded:
-    """What `journals`, in the order of their commits, come to. Raises StoreDamaged."""
+    """What `journals`, in the order of their commits, come to. Raises StoreDamaged.
+
+    What waited in a node's outbox was committed late: of entries of two processes the later one is the newer.
+    """
     newest: dict[tuple[Audience, int], OpenVisit] = {}
+    written_by: dict[tuple[Audience, int], int] = {}
     former: dict[Audience, dict[int, int]] = {}
     for journal in journals:
         record = _record(journal)
         for entry in record.visits:
             audience = (entry.site, entry.bot)
+            key = (audience, entry.visitor)
             if record.process == process:
                 at = entry.steady_ms
             else:
                 # A wall clock that has stepped back must not put a visitor into the future.
                 at = max(0, now.steady_ms - max(0, now.wall_ms - entry.wall_ms))
+            known = newest.get(key)
+            if known is not None and known.at > at and written_by[key] != record.process:
+                continue
             for given_up in entry.formerly:
                 newest.pop((audience, given_up), None)
                 former.setdefault(audience, {})[given_up] = at
             paths = tuple(record.paths[page] for page in entry.pages)
-            newest[audience, entry.visitor] = OpenVisit(entry.visitor, at, paths)
+            newest[key] = OpenVisit(entry.visitor, at, paths)
+            written_by[key] = record.process
     visits: dict[Audience, list[OpenVisit]] = {}
     for (audience, _), visit in sorted(newest.items(), key=lambda item: item[1].at):
         visits.setdefault(audience, []).append(visit)
