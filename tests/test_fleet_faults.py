@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from statsvc.stores.postgres import PostgresDatabase, PostgresStore
+from tests.conftest import AppFactory
+from tests.facts import FakeClock, wall_ms
 from tests.faults import FakedClock
 from tests.fleet import Counted, Fleet, hanging, numbers
 from tests.load import Ledger, Outcome, figures, loading, noon_zone, until
@@ -96,6 +98,31 @@ def follow_in_step(primary: PostgresServer) -> None:
 async def test_a_node_that_is_cut_off_keeps_what_it_acknowledges(tmp_path: Path) -> None:
     """Packets to PostgreSQL get nowhere, and nothing says so: its events are counted when the cable is back."""
     await _cut_off(tmp_path, seconds=0)
+
+
+async def test_over_midnight_without_postgresql_events_are_counted(
+    start: AppFactory, clock: FakeClock, tmp_path: Path
+) -> None:
+    """The new day's secret is there already, and nobody was here yet on that day."""
+    clock.set(wall_ms("2026-11-23 23:00"))
+    with PostgresServer("fsync=off") as server:
+        store = server.database()
+        secrets = "SELECT count(*) FROM statsvc.secrets"
+        async with start(store=store, outbox=f"{tmp_path}/outbox.db") as app:
+            await app.view("/", 1)
+            await asyncio.to_thread(eventually, lambda: server.sql(secrets, store.rpartition("/")[2]) == "2")
+            await asyncio.to_thread(server.stop, signal.SIGQUIT)
+            clock.advance(70 * 60)
+            for visitor in (1, 2, 2):
+                await app.view("/", visitor)
+            await asyncio.to_thread(server.start)
+            async with asyncio.timeout(30):
+                while "visits" not in (totals := await app.event(n="engagement", u="https://hue.gov.vn/")):
+                    await asyncio.sleep(0.05)
+            assert totals["pageviews"]["yesterday"] == 1
+            assert totals["pageviews"]["today"] == 3
+            assert totals["visitors"] == {"today": 3, "yesterday": 1}
+            assert totals["visits"]["today"] == 3
 
 
 @pytest.mark.torture

@@ -55,8 +55,8 @@ async def postgres(folder: Path) -> AsyncIterator[Opened]:
 
 @asynccontextmanager
 async def outbox(folder: Path) -> AsyncIterator[Opened]:
-    """PostgreSQL behind an outbox; each opening is a node with an outbox of its own."""
-    async with postgres(folder) as opened:
+    """As in front of a store in a network; each opening is a node with an outbox of its own."""
+    async with sqlite(folder) as opened:
         path = folder / f"outbox{len(list(folder.glob('*.db')))}.db"
         store = await OutboxStore.open(opened.store, path, 10_000_000, Announcer([]))
         try:
