@@ -8,8 +8,15 @@ from pathlib import Path
 from bench.load import BenchError
 
 COUNTED = {
-    "pageviews": "SELECT coalesce(sum(pageviews), 0) FROM totals WHERE bot = 0",
-    "events": "SELECT coalesce(sum(events), 0) FROM names WHERE bot = 0",
+    "pageviews": (
+        "SELECT coalesce(sum(pageviews), 0) FROM"
+        " (SELECT * FROM totals UNION ALL SELECT * FROM totals_to_post) WHERE bot = 0"
+    ),
+    "events": (
+        "SELECT coalesce(sum(events), 0) FROM (SELECT bot, events FROM names UNION ALL"
+        " SELECT json_extract(value, '$[2]'), json_extract(value, '$[4]')"
+        " FROM postings, json_each(tally, '$.names')) WHERE bot = 0"
+    ),
 }
 
 

@@ -1,6 +1,6 @@
 """Folding a batch of hits into the counts its commit adds. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -53,6 +53,33 @@ def fold(hits: Sequence[Hit], touches: Iterable[Touch], peaks: dict[tuple[int, s
         if touch.visitor:
             tally.newcomers.setdefault((site, day, bot), []).append(hit.identity.visitor)
     return tally
+
+
+def add(total: Tally, more: Tally) -> None:
+    """Add what another batch adds to `total`, which keeps no part of it."""
+    for of_all, of_more in ((total.hours, more.hours), (total.days, more.days), (total.pages, more.pages)):
+        _add_rows(of_all, of_more)
+    for name, events in more.names.items():
+        total.names[name] = total.names.get(name, 0) + events
+    for day, visitors in more.newcomers.items():
+        total.newcomers.setdefault(day, []).extend(visitors)
+    for site_day, peak in more.peaks.items():
+        total.peaks[site_day] = higher(total.peaks.get(site_day), peak)
+
+
+def higher(known: Peak | None, other: Peak) -> Peak:
+    """Of two that are as high, the one that is known."""
+    return other if known is None or other.visitors > known.visitors else known
+
+
+def _add_rows(total: dict[Any, list[int]], more: Mapping[Any, list[int]]) -> None:
+    for key, counts in more.items():
+        row = total.get(key)
+        if row is None:
+            total[key] = [*counts]
+        else:
+            for place, count in enumerate(counts):
+                row[place] += count
 
 
 def _add(counts: dict[Any, list[int]], key: HourKey | DayKey, first: int, second: int, third: int) -> None:

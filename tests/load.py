@@ -276,9 +276,14 @@ class Books(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, store: Path) -> Self:
-        """Beside the running service; in one transaction, so in one state."""
-        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as database:
-            database.execute("BEGIN")
+        """Beside the running service, as it is at one moment, with what is in the journal alone."""
+        with (
+            closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as file,
+            closing(sqlite3.connect(":memory:", isolation_level=None)) as database,
+        ):
+            file.backup(database)
+            sound = database.execute("PRAGMA integrity_check").fetchone()[0]
+            database.execute("INSERT INTO postings SELECT * FROM postings")
             return cls(
                 database.execute("SELECT coalesce(sum(pageviews), 0) FROM totals WHERE bot = 0").fetchone()[
                     0
@@ -286,14 +291,17 @@ class Books(msgspec.Struct, frozen=True):
                 dict(database.execute("SELECT path, sum(pageviews) FROM pages GROUP BY path")),
                 {(site, day): key for site, day, key in database.execute("SELECT * FROM secrets")},
                 {name: [set(database.execute(query)) for query in queries] for name, queries in SUMS.items()},
-                database.execute("PRAGMA integrity_check").fetchone()[0],
+                sound,
             )
 
     @staticmethod
     def pageviews_in(store: Path) -> int:
         """As `read` has it, from a file whose other pages may be damaged."""
         with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as database:
-            ((pageviews,),) = database.execute("SELECT coalesce(sum(pageviews), 0) FROM totals WHERE bot = 0")
+            ((pageviews,),) = database.execute(
+                "SELECT coalesce(sum(pageviews), 0) FROM"
+                " (SELECT * FROM totals UNION ALL SELECT * FROM totals_to_post) WHERE bot = 0"
+            )
             return int(pageviews)
 
     def disagreements(self) -> list[str]:

@@ -260,9 +260,9 @@ def test_check_says_what_differs(store, sql, said):
 def test_check_knows_its_schema(store):
     """A table, view or trigger that someone has changed or removed is named."""
     with closing(sqlite3.connect(store)) as database:
-        database.execute("DROP TRIGGER commit_batch")
+        database.execute("DROP TRIGGER post")
         database.execute("CREATE TABLE mine (x)")
-    assert "the schema's commit_batch: expected its definition in this statsvc, found missing" in told(store)
+    assert "the schema's post: expected its definition in this statsvc, found missing" in told(store)
     assert "the schema's mine: expected nothing of that name" in told(store)
 
 

@@ -130,10 +130,12 @@ async def test_days_of_pages_are_kept_as_long_as_the_operator_wants(
     assert await database.read("SELECT sum(pageviews) FROM pages") == [(6 * 3000,)]
 
 
-async def sizes_under_random_paths(care, database: Database, clock, *, days: int, paths: int) -> list[int]:
+async def sizes_under_random_paths(
+    care, store: SqliteStore, database: Database, clock, *, days: int, paths: int
+) -> list[int]:
     """The file's size after each of `days`, on which nobody has `paths` pages read once and one page is read."""
     (site,) = care.sites
-    store, sizes = SqliteStore(database), []
+    sizes = []
     for day in range(days):
         now = clock.advance(86_400)
         hits = [hit(now, 1, f"/{day}/{secrets.token_hex(20)}", site=site) for _ in range(paths)]
@@ -152,18 +154,22 @@ async def sizes_under_random_paths(care, database: Database, clock, *, days: int
     return sizes
 
 
-async def test_random_paths_do_not_grow_the_store_for_ever(care, clock, database: Database, monkeypatch):
+async def test_random_paths_do_not_grow_the_store_for_ever(
+    care, store, clock, database: Database, monkeypatch
+):
     """Past the pages that are kept, the file stays as it is; totals are exact, and the audit finds nothing."""
     monkeypatch.setattr(cardinality, "PAGES_KEPT", 2000)
-    sizes = await sizes_under_random_paths(care, database, clock, days=20, paths=300)
+    sizes = await sizes_under_random_paths(care, store, database, clock, days=20, paths=300)
     assert sizes[-1] < 1.1 * sizes[9]
     assert any(isinstance(heard, Folded) for heard in care.heard)
 
 
 @pytest.mark.torture
-async def test_months_of_random_paths_do_not_grow_the_store_for_ever(care, clock, database: Database):
+async def test_months_of_random_paths_do_not_grow_the_store_for_ever(care, store, clock, database: Database):
     """As many every day as are taken, at the real bounds."""
-    sizes = await sizes_under_random_paths(care, database, clock, days=60, paths=cardinality.PATHS_A_DAY)
+    sizes = await sizes_under_random_paths(
+        care, store, database, clock, days=60, paths=cardinality.PATHS_A_DAY
+    )
     print(
         f"random paths: {60 * cardinality.PATHS_A_DAY:,} in 60 days,"
         f" store {sizes[14] / 1e6:.0f} MB after 15 days, {sizes[-1] / 1e6:.0f} MB after 60"

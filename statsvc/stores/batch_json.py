@@ -2,7 +2,9 @@
 
 import orjson
 
+from statsvc.model import Peak
 from statsvc.ports import Batch
+from statsvc.tally import Tally
 
 
 def as_json(batch: Batch) -> str:
@@ -19,3 +21,17 @@ def as_json(batch: Batch) -> str:
             "receipts": batch.receipts,
         }
     ).decode()
+
+
+def of_json(text: str) -> tuple[Tally, list[int]]:
+    """The tally and the receipts that `as_json` was given. Raises ValueError."""
+    rows = orjson.loads(text)
+    tally = Tally(
+        hours={(site, hour, bot): counts for site, hour, bot, *counts in rows["hours"]},
+        days={(site, day, bot): counts for site, day, bot, *counts in rows["days"]},
+        pages={(site, day, path): counts for site, day, path, *counts in rows["pages"]},
+        names={(site, day, bot, name): events for site, day, bot, name, events in rows["names"]},
+        newcomers={(site, day, bot): visitors for site, day, bot, visitors in rows["newcomers"]},
+        peaks={(site, day): Peak(*peak) for site, day, *peak in rows["peaks"]},
+    )
+    return tally, rows["receipts"]

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from typing import TypeVar
 
 from statsvc.model import DayCounts, History, PageTotals, Peak
-from statsvc.tally import Tally
+from statsvc.tally import Tally, higher
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -22,7 +22,7 @@ class Sums:
         self._put(tally, 1)
         for (site, day), peak in tally.peaks.items():
             days = self._peaks.setdefault(site, {})
-            days[day] = _higher(days.get(day), peak)
+            days[day] = higher(days.get(day), peak)
 
     def take(self, tally: Tally) -> None:
         """What was added is in the store. Peaks stay: the higher of two is what it is."""
@@ -49,8 +49,8 @@ class Sums:
                 days[day] = DayCounts(*(a + b for a, b in zip(known, counts, strict=True)))
         peak, peaks = history.peak, self._peaks.get(site_id, {})
         for other in peaks.values():
-            peak = _higher(peak, other)
-        peak_today = _higher(history.peak_today, peaks[today]) if today in peaks else history.peak_today
+            peak = higher(peak, other)
+        peak_today = higher(history.peak_today, peaks[today]) if today in peaks else history.peak_today
         total = PageTotals(history.total.visits + visits, history.total.pageviews + pageviews)
         return History(total, history.baseline, days, peak, peak_today)
 
@@ -69,8 +69,3 @@ def _sum(sums: dict[Key, list[int]], key: Key, counts: list[int], sign: int) -> 
         sums[key] = row
     else:
         sums.pop(key, None)
-
-
-def _higher(known: Peak | None, other: Peak) -> Peak:
-    """Of two that are as high, the one that is known."""
-    return other if known is None or other.visitors > known.visitors else known

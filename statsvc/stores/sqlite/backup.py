@@ -54,7 +54,9 @@ def back_up(store: Path, to: Path, progress: Callable[[str, float], None]) -> Co
             _copy_rows(source, copy, tables, part, progress)
             progress("verifying", 1.0)
             with told(part):
-                _verify(copy, tables)
+                _verify_rows(copy, tables)
+                _post(source, copy)
+                _verify_file(copy)
         with told(to):
             _make_durable(part)
             _refuse_existing(to)
@@ -130,15 +132,28 @@ def _copy_rows(
             began = time.monotonic()
 
 
-def _verify(copy: sqlite3.Connection, tables: dict[str, int]) -> None:
-    if (said := copy.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
-        raise StoreDamaged(f"the copy is not sound, and was removed: {said}")
+def _verify_rows(copy: sqlite3.Connection, tables: dict[str, int]) -> None:
     for name, rows in tables.items():
         ((there,),) = copy.execute(f'SELECT count(*) FROM "{name}"')
         if there != rows:
             raise StoreDamaged(
                 f"the copy is not whole, and was removed: {name} has {there:,} rows of {rows:,}"
             )
+
+
+def _post(source: sqlite3.Connection, copy: sqlite3.Connection) -> None:
+    """What the source has in its journal alone, without visitors: the copy has no journal."""
+    if not copy.execute("SELECT * FROM sqlite_schema WHERE name = 'postings'").fetchall():
+        return  # an older schema
+    journal = source.execute(
+        "SELECT place, at_ms, json_remove(tally, '$.newcomers', '$.receipts'), since FROM postings"
+    )
+    copy.executemany("INSERT INTO postings VALUES (?, ?, ?, ?)", journal)
+
+
+def _verify_file(copy: sqlite3.Connection) -> None:
+    if (said := copy.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
+        raise StoreDamaged(f"the copy is not sound, and was removed: {said}")
 
 
 def _make_durable(path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from importlib.resources import files
 from math import inf
@@ -61,6 +61,8 @@ class Database:
         self._opened = (0, 0)
         self._damage = ""
         self._look_again_at = 0.0
+        self.before_close: list[Callable[[], Awaitable[None]]] = []
+        """What is done once more before the file is let go of."""
         self._writer: aiosqlite.Connection
         self._reader: aiosqlite.Connection
 
@@ -97,6 +99,8 @@ class Database:
         return database
 
     async def close(self) -> None:
+        for work in self.before_close:
+            await work()
         await self._close(self._reader)
         await self._close(self._writer)
         self._release()
@@ -190,6 +194,11 @@ class Database:
         """Rows, as of the last commit."""
         with self._told():
             return list(await self._reader.execute_fetchall(sql, parameters))
+
+    async def read_all_written(self, sql: str) -> list[Row]:
+        """As `read`, after everything that was begun to be written; also where nothing can be written."""
+        with self._told():
+            return list(await self._writer.execute_fetchall(sql))
 
     async def write(self, sql: str, parameters: Iterable[Any] = ()) -> list[Row]:
         """One statement, durable when this returns; what it RETURNs."""

@@ -83,7 +83,9 @@ class SqliteRegistry:
 
     async def totals(self, site_id: int) -> Mapping[bool, PageTotals]:
         rows = await self._database.read(
-            "SELECT bot, visits, pageviews FROM totals WHERE site = ?", (site_id,)
+            "SELECT bot, sum(visits), sum(pageviews) FROM"
+            " (SELECT * FROM totals UNION ALL SELECT * FROM totals_to_post) WHERE site = ? GROUP BY bot",
+            (site_id,),
         )
         counted = {bool(bot): PageTotals(visits, pageviews) for bot, visits, pageviews in rows}
         return {bot: counted.get(bot, PageTotals(0, 0)) for bot in (False, True)}

@@ -10,12 +10,14 @@ from statsvc.model import DayCounts, History, PageTotals, Peak
 from statsvc.ports import Batch, Space
 from statsvc.stores.batch_json import as_json
 from statsvc.stores.sqlite.database import Database
+from statsvc.stores.sqlite.posting import Posting
 
 FORGET_ROWS = 5000
 """Rows destroyed in one statement, so that a commit never waits long for a clean-up."""
 
 FOLD_PAGES = 200
 """Pages folded in one transaction: each is looked up on every day that the site has."""
+_POSTED = {"batches": " AND place <= (SELECT place FROM posted)", "receipts": ""}
 _FOLDED = "site = ?1 AND path IN (SELECT value FROM json_each(?2)) AND path <> ?3"
 # All days are named, so that the rows of these paths are looked up, and the table is not read.
 _FOLDED_DAYS = f"{_FOLDED} AND day IN (SELECT DISTINCT day FROM days WHERE site = ?1)"
@@ -37,18 +39,28 @@ _FOLD = (
 class SqliteStore:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._posting = Posting(database)
         # A process that ended between destroying secrets and emptying the log may have left them in it.
         self._secrets_in_log = True
 
     async def commit(self, batch: Batch) -> None:
+        await self._posting.make_room(batch.at_ms)
+        tally = as_json(batch)
         try:
-            await self._database.write(
-                "INSERT INTO commits (id, at_ms, open_visits, tally) VALUES (?, ?, ?, ?)",
-                (batch.id, batch.at_ms, batch.open_visits, as_json(batch)),
+            ((place,),) = await self._database.write(
+                "INSERT INTO batches (place, id, at_ms, open_visits, tally)"
+                " SELECT max((SELECT place FROM posted), (SELECT coalesce(max(place), 0) FROM batches)) + 1,"
+                " ?, ?, ?, ? RETURNING place",
+                (batch.id, batch.at_ms, batch.open_visits, tally),
             )
         except sqlite3.IntegrityError as exc:
             if "batches.id" not in str(exc):
                 raise
+        except BaseException:
+            self._posting.forget()  # it may be there all the same
+            raise
+        else:
+            self._posting.took(batch, place, len(tally))
 
     async def secret(self, site_id: int, day: str, new: bytes | None) -> bytes | None:
         if new is not None:
@@ -66,54 +78,60 @@ class SqliteStore:
         return {(site, day): secret for site, day, secret in rows}
 
     async def history(self, site_id: int, first_day: str, today: str) -> History:
-        totals = await self._database.read(
-            "SELECT visits, pageviews FROM totals WHERE site = ? AND bot = 0", (site_id,)
-        )
-        baseline = await self._database.read(
-            "SELECT visits, pageviews FROM baselines WHERE site = ? AND undone_at_ms IS NULL"
-            " ORDER BY id DESC LIMIT 1",
-            (site_id,),
-        )
-        days = await self._database.read(
-            "SELECT day, visits, pageviews, visitors FROM days WHERE site = ? AND bot = 0 AND day >= ?",
-            (site_id, first_day),
-        )
-        peaks = await self._database.read(
-            "SELECT visitors, at_ms FROM peaks WHERE site = ? ORDER BY visitors DESC, at_ms LIMIT 1",
-            (site_id,),
-        )
-        today_peaks = await self._database.read(
-            "SELECT visitors, at_ms FROM peaks WHERE site = ? AND day = ?", (site_id, today)
-        )
-        return History(
-            total=PageTotals(*totals[0]) if totals else PageTotals(0, 0),
-            baseline=PageTotals(*baseline[0]) if baseline else PageTotals(0, 0),
-            days={day: DayCounts(*counts) for day, *counts in days},
-            peak=Peak(*peaks[0]) if peaks else None,
-            peak_today=Peak(*today_peaks[0]) if today_peaks else None,
-        )
+        async with self._posting.still():
+            totals = await self._database.read(
+                "SELECT visits, pageviews FROM totals WHERE site = ? AND bot = 0", (site_id,)
+            )
+            baseline = await self._database.read(
+                "SELECT visits, pageviews FROM baselines WHERE site = ? AND undone_at_ms IS NULL"
+                " ORDER BY id DESC LIMIT 1",
+                (site_id,),
+            )
+            days = await self._database.read(
+                "SELECT day, visits, pageviews, visitors FROM days WHERE site = ? AND bot = 0 AND day >= ?",
+                (site_id, first_day),
+            )
+            peaks = await self._database.read(
+                "SELECT visitors, at_ms FROM peaks WHERE site = ? ORDER BY visitors DESC, at_ms LIMIT 1",
+                (site_id,),
+            )
+            today_peaks = await self._database.read(
+                "SELECT visitors, at_ms FROM peaks WHERE site = ? AND day = ?", (site_id, today)
+            )
+            posted = History(
+                total=PageTotals(*totals[0]) if totals else PageTotals(0, 0),
+                baseline=PageTotals(*baseline[0]) if baseline else PageTotals(0, 0),
+                days={day: DayCounts(*counts) for day, *counts in days},
+                peak=Peak(*peaks[0]) if peaks else None,
+                peak_today=Peak(*today_peaks[0]) if today_peaks else None,
+            )
+            return self._posting.complete(posted, site_id, first_day, today)
 
     async def histories(self, wanted: Sequence[tuple[int, str, str]]) -> list[History]:
         return [await self.history(*of) for of in wanted]
 
     async def pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
-        rows = await self._database.read(
-            "SELECT pages.site, pages.path, visits, pageviews FROM json_each(?) AS wanted JOIN pages"
-            " ON pages.site = json_extract(wanted.value, '$[0]')"
-            " AND pages.path = json_extract(wanted.value, '$[1]')",
-            (orjson.dumps(keys).decode(),),
-        )
-        return {(site, path): PageTotals(visits, pageviews) for site, path, visits, pageviews in rows}
+        async with self._posting.still():
+            rows = await self._database.read(
+                "SELECT pages.site, pages.path, visits, pageviews FROM json_each(?) AS wanted JOIN pages"
+                " ON pages.site = json_extract(wanted.value, '$[0]')"
+                " AND pages.path = json_extract(wanted.value, '$[1]')",
+                (orjson.dumps(keys).decode(),),
+            )
+            pages = {(site, path): PageTotals(visits, pageviews) for site, path, visits, pageviews in rows}
+            return self._posting.complete_pages(pages, keys)
 
     async def open_visits(self) -> list[bytes]:
         rows = await self._database.read("SELECT open_visits FROM batches ORDER BY place")
         return [open_visits for (open_visits,) in rows]
 
     async def receipts(self) -> list[int]:
+        await self._posting.post()
         rows = await self._database.read("SELECT ids FROM receipts ORDER BY place")
         return [receipt for (ids,) in rows for receipt in orjson.loads(ids)]
 
     async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
+        await self._posting.post()
         rows = await self._database.read(
             "SELECT visitors FROM newcomers WHERE site = ? AND day = ? AND bot = ?", (site_id, day, bot)
         )
@@ -121,21 +139,24 @@ class SqliteStore:
             return [visitor for (visitors,) in rows for visitor in orjson.loads(visitors)]
 
     async def paths(self, site_id: int, day: str) -> set[str]:
+        await self._posting.post()
         rows = await self._database.read(
             "SELECT path FROM page_days WHERE site = ? AND day = ?", (site_id, day)
         )
         return {path for (path,) in rows}
 
     async def names(self, site_id: int, day: str) -> set[str]:
+        await self._posting.post()
         rows = await self._database.read("SELECT name FROM names WHERE site = ? AND day = ?", (site_id, day))
         return {name for (name,) in rows}
 
     async def forget(self, batches_before_ms: int, receipts_before_ms: int, days_before: str) -> None:
+        await self._posting.post()
         # They were appended in the order of time, so those to go are the first ones.
         for table, before_ms in (("batches", batches_before_ms), ("receipts", receipts_before_ms)):
             await self._forget_rows(
                 f"DELETE FROM {table} WHERE place IN (SELECT place FROM (SELECT place, at_ms FROM {table}"
-                " ORDER BY place LIMIT ?) WHERE at_ms < ?) RETURNING place",
+                f" ORDER BY place LIMIT ?) WHERE at_ms < ?{_POSTED[table]}) RETURNING place",
                 (FORGET_ROWS, before_ms),
             )
         for (site_id,) in await self._database.read("SELECT id FROM sites"):
@@ -155,6 +176,7 @@ class SqliteStore:
             self._secrets_in_log = not await self._database.empty_log()
 
     async def let_go_of_page_days(self, days_before: str) -> None:
+        await self._posting.post()
         # Said before it is done: `statsvc check` must not miss what is on its way out.
         await self._database.write(
             "INSERT INTO let_go (what, days_before) VALUES ('page_days', ?)"
@@ -170,6 +192,7 @@ class SqliteStore:
             )
 
     async def fold_pages(self, site_id: int, keep: int, seen_before: str, into: str) -> list[str]:
+        await self._posting.post()
         ((pages,),) = await self._database.read("SELECT count(*) FROM pages WHERE site = ?", (site_id,))
         if pages <= keep:
             return []

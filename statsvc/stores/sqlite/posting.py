@@ -1,0 +1,165 @@
+"""From the journal of commits to the tables that are read: many batches together, a little later.
+
+A commit appends one row to `batches`, whatever it adds. What has not been posted is in that journal, and so
+survives; its sum is held here too, so that a posting writes each row of the tables once.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from statsvc.errors import StoreError
+from statsvc.model import DayCounts, History, PageTotals
+from statsvc.ports import Batch
+from statsvc.stores.batch_json import as_json, of_json
+from statsvc.stores.sqlite.database import Database
+from statsvc.tally import Tally, add, higher
+
+POST_SECONDS = 1.0
+"""How long what is committed stays in the journal alone, where postings are quick."""
+SHARE = 20
+"""Else for so many times of what the last posting took: commits wait meanwhile."""
+LONGEST_SECONDS = 10.0
+JOURNAL_BYTES = 8_000_000
+"""More is not left to be posted: it would take long, also after a crash."""
+
+
+class Posting:
+    """Posts by itself, now and then and when the file is closed. One per file that is served."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._posting = asyncio.Lock()
+        self._seconds = POST_SECONDS
+        self._due: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._known = False
+        self._since = self._place = self._at_ms = 0
+        self._clear()
+        database.before_close.append(self._last)
+
+    def _clear(self) -> None:
+        self._tally = Tally()
+        self._receipts: list[int] = []
+        self._local_days: set[str] = set()
+        self._bytes = 0
+
+    def forget(self) -> None:
+        """Something may be in the journal, or posted, that isn't known here: read the journal again."""
+        self._known = False
+        self._clear()
+
+    def took(self, batch: Batch, place: int, size_bytes: int) -> None:
+        """`batch` is in the journal now, at `place`."""
+        if self._known:
+            self._add(place, batch.at_ms, batch.tally, batch.receipts, size_bytes)
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(self._seconds, self._begin)
+
+    def _add(self, place: int, at_ms: int, tally: Tally, receipts: Sequence[int], size_bytes: int) -> None:
+        add(self._tally, tally)
+        self._receipts += receipts
+        self._local_days.update(day for _, day, _ in tally.days)
+        self._local_days.update(day for _, day in tally.peaks)
+        self._bytes += size_bytes
+        self._place, self._at_ms = place, at_ms
+
+    async def make_room(self, at_ms: int) -> None:
+        """Before what is committed at `at_ms`. Raises StoreError."""
+        if not self._known:
+            async with self.still():
+                pass
+        apart = abs(at_ms - self._at_ms) > LONGEST_SECONDS * 1000  # as where the clock was set
+        if self._bytes > JOURNAL_BYTES or (self._bytes and apart):
+            await self.post()
+
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[None]:
+        """Nothing is posted until it ends; so what is read of the tables and of this is all there is.
+
+        Raises StoreError.
+        """
+        async with self._posting:
+            await self._know()
+            yield
+
+    def complete(self, posted: History, site: int, first_day: str, today: str) -> History:
+        """With what is in the journal alone; both of the same `still`."""
+        total, days, peak, peak_today = posted.total, dict(posted.days), posted.peak, posted.peak_today
+        for day in self._local_days:
+            counts = self._tally.days.get((site, day, False))
+            if counts is not None:
+                total = PageTotals(total.visits + counts[0], total.pageviews + counts[1])
+                if day >= first_day:
+                    known = days.get(day, DayCounts(0, 0, 0))
+                    days[day] = DayCounts(*map(sum, zip(known, counts, strict=True)))
+            of_day = self._tally.peaks.get((site, day))
+            if of_day is not None:
+                peak = higher(peak, of_day)
+                if day == today:
+                    peak_today = higher(peak_today, of_day)
+        return History(total, posted.baseline, days, peak, peak_today)
+
+    def complete_pages(
+        self, posted: Mapping[tuple[int, str], PageTotals], keys: Iterable[tuple[int, str]]
+    ) -> dict[tuple[int, str], PageTotals]:
+        """With what is in the journal alone; both of the same `still`."""
+        pages = dict(posted)
+        for site, path in dict.fromkeys(keys):
+            for day in self._local_days:
+                counts = self._tally.pages.get((site, day, path))
+                if counts is not None:
+                    known = pages.get((site, path), PageTotals(0, 0))
+                    pages[site, path] = PageTotals(known.visits + counts[0], known.pageviews + counts[1])
+        return pages
+
+    async def post(self) -> None:
+        """All that was committed is in the tables when this returns. Raises StoreError."""
+        async with self._posting:
+            await self._know()
+            if not self._bytes:
+                return
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            together = Batch(self._place, self._at_ms, self._tally, b"", self._receipts)
+            row = self._place, self._at_ms, as_json(together), self._since
+            self._clear()  # what comes meanwhile is for the next
+            self._since = self._place
+            try:
+                await self._database.write("INSERT INTO postings VALUES (?, ?, ?, ?)", row)
+            except sqlite3.IntegrityError as exc:
+                self.forget()
+                raise StoreError(f"{self._database.path}: {exc}") from exc
+            except BaseException:
+                self.forget()
+                raise
+            self._seconds = min(LONGEST_SECONDS, max(POST_SECONDS, SHARE * (loop.time() - began)))
+
+    async def _know(self) -> None:
+        """Read what an earlier process, or one's own bad moment, has left in the journal."""
+        if self._known:
+            return
+        rows = await self._database.read_all_written(
+            "SELECT posted.place, postings.place, at_ms, tally FROM posted LEFT JOIN postings ON true"
+        )
+        self._known = True  # at once: what is committed from here on, tells of itself
+        with self._database.decoding():
+            for self._since, place, at_ms, tally in rows:
+                if place is not None:
+                    self._add(place, at_ms, *of_json(tally), len(tally))
+
+    def _begin(self) -> None:
+        self._due = None
+        self._task = asyncio.create_task(self._post_in_background(), name="posting")
+
+    async def _post_in_background(self) -> None:
+        with suppress(StoreError):  # whoever commits is told; all of it stays in the journal
+            await self.post()
+
+    async def _last(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        if self._task is not None:
+            await self._task
+        await self._post_in_background()
