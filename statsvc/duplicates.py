@@ -6,10 +6,11 @@ id is claimed first, so that of two nodes one is the first.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
+from statsvc.ids import Ids
 from statsvc.model import DropReason, Hit
 from statsvc.ports import Claims, Store
 from statsvc.tally import ENGAGEMENT, PAGEVIEW
@@ -17,12 +18,9 @@ from statsvc.tally import ENGAGEMENT, PAGEVIEW
 RECEIPT_SECONDS = 24 * 3600
 """How long an event's id is known."""
 RECEIPTS_HELD = 500_000
-"""Ids known at most, the latest ones: some 60 MB. Where more come in a day, they are known for less."""
+"""Latest ids known, and up to as many before them, in 10 MB: where more come in a day, for less than that."""
 PAGEVIEWS_HELD = 200_000
 """Latest pageviews, of sites with a repeat window, whose time is known."""
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 
 class Sifted(NamedTuple):
@@ -48,7 +46,7 @@ class Duplicates:
         """Receipts of the last batch that are in hand."""
         self._alone = False
         """Other nodes could not be heard of."""
-        self._receipts: dict[int, None] | None = None
+        self._receipts: _Latest | None = None
         self._viewed_ms: dict[tuple[int, int, str], int] = {}
 
     def forget(self) -> None:
@@ -75,11 +73,10 @@ class Duplicates:
                 if elsewhere.get(hit.receipt) is False:
                     in_hand.add(place)
                     continue
-                if hit.receipt in known or hit.receipt in elsewhere:
+                if hit.receipt in elsewhere or not known.add(hit.receipt):
                     dropped[place] = DropReason.DUPLICATE
                     continue
                 receipts.append(hit.receipt)
-                _remember(known, hit.receipt, None, RECEIPTS_HELD)
             if hit.site.repeat_seconds and hit.name == PAGEVIEW and self._is_repeat(hit):
                 dropped[place] = DropReason.REPEAT
                 hit = msgspec.structs.replace(hit, name=ENGAGEMENT)  # noqa: PLW2901 - what counts of it
@@ -93,7 +90,7 @@ class Duplicates:
             committed = [receipt for receipt in self._claimed if receipt in known]
             claims.settle(committed, [receipt for receipt in self._claimed if receipt not in known])
             self._claimed = []
-        known = {} if self._receipts is None else self._receipts
+        known = self._receipts or _Latest()
         receipts = dict.fromkeys(hit.receipt for hit in hits if hit.receipt is not None)
         new = [receipt for receipt in receipts if receipt not in known]
         if not new:
@@ -108,8 +105,10 @@ class Duplicates:
         self._claimed = [receipt for receipt in new if receipt not in elsewhere]
         return elsewhere
 
-    async def _read(self) -> dict[int, None]:
-        self._receipts = dict.fromkeys((await self._store.receipts())[-RECEIPTS_HELD:])
+    async def _read(self) -> "_Latest":
+        self._receipts = _Latest()
+        for receipt in (await self._store.receipts())[-RECEIPTS_HELD:]:
+            self._receipts.add(receipt)
         return self._receipts
 
     def _is_repeat(self, hit: Hit) -> bool:
@@ -121,12 +120,28 @@ class Duplicates:
                 return True
         key = (hit.site.id, visitor, hit.path)
         self._viewed_ms.pop(key, None)
-        _remember(self._viewed_ms, key, now, PAGEVIEWS_HELD)
+        self._viewed_ms[key] = now
+        if len(self._viewed_ms) > PAGEVIEWS_HELD:
+            del self._viewed_ms[next(iter(self._viewed_ms))]
         return False
 
 
-def _remember(held: dict[Key, Value], key: Key, value: Value, most: int) -> None:
-    """The newest one last; what is too many goes from the front."""
-    held[key] = value
-    if len(held) > most:
-        del held[next(iter(held))]
+class _Latest:
+    """The newest half fills while the older one is still known; then that is let go of as a whole."""
+
+    def __init__(self) -> None:
+        self._newer, self._older = Ids(), Ids()
+        self._count = 0
+
+    def __contains__(self, receipt: int) -> bool:
+        return receipt in self._newer or receipt in self._older
+
+    def add(self, receipt: int) -> bool:
+        """Whether it is new."""
+        if receipt in self._older or not self._newer.add(receipt):
+            return False
+        self._count += 1
+        if self._count == RECEIPTS_HELD:
+            self._newer, self._older = Ids(), self._newer
+            self._count = 0
+        return True

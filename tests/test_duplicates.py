@@ -28,10 +28,10 @@ async def test_ids_in_memory_are_bounded_and_the_latest_stay(store, clock, monke
     """Also those read from the store."""
     monkeypatch.setattr(duplicates_module, "RECEIPTS_HELD", 3)
     duplicates = Duplicates(store)
-    sifted = await duplicates.sift([hit(clock.now(), receipt=receipt) for receipt in range(5)])
+    sifted = await duplicates.sift([hit(clock.now(), receipt=receipt) for receipt in range(7)])
     await store.commit(Batch(1, NOON_MS, Tally(), b"", sifted.receipts))
     for known in (duplicates, Duplicates(store)):
-        dropped = (await known.sift([hit(clock.now(), receipt=receipt) for receipt in (4, 3, 2)])).dropped
+        dropped = (await known.sift([hit(clock.now(), receipt=receipt) for receipt in (6, 5, 4)])).dropped
         assert list(dropped) == [0, 1, 2]
         assert not (await known.sift([hit(clock.now(), receipt=0)])).dropped
 

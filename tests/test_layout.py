@@ -10,7 +10,7 @@ PACKAGE = ROOT / "statsvc"
 EDGE = 4
 
 ROWS: dict[int, list[str]] = {
-    0: ["errors", "model", "calendar", "window", "address", "languages", "announcements", "redis_url"],
+    0: ["errors", "model", "calendar", "window", "ids", "address", "languages", "announcements", "redis_url"],
     1: ["visits", "visitor", "bots", "rules", "tally", "totals", "demo_day", "picture", "limits"],
     2: ["ports"],
     3: [

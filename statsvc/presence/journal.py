@@ -1,6 +1,9 @@
 """The open visits that a batch touched, as the store keeps them: any presence can be filled from them."""
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -27,23 +30,29 @@ class _Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     formerly: tuple[int, ...]
 
 
-class _Record(msgspec.Struct, array_like=True):
-    """The journal of one batch."""
+class _Head(msgspec.Struct, array_like=True):
+    """How a record begins."""
 
     process: int
     """Whose steady clock it was."""
+
+
+class _Record(_Head, array_like=True):
+    """The journal of one batch."""
+
     paths: list[str]
     visits: list[_Entry]
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Record).decode
+_decode_head = msgspec.msgpack.Decoder(_Head).decode
 
 
 class Folded(NamedTuple):
     """What the journals of many batches come to."""
 
-    visits: dict[Audience, list[OpenVisit]]
+    visits: dict[Audience, "OpenVisits"]
     """Each visitor's, the one seen longest ago first. Times are steady milliseconds of this process."""
     former: dict[Audience, dict[int, int]]
     """When each id was given up for another of the same visitor."""
@@ -60,48 +69,109 @@ def write(process: int, touched: Iterable[tuple[Audience, Hit, Sequence[str]]]) 
     return _encode(_Record(process, list(paths), entries))
 
 
-def fold(journals: Iterable[bytes], process: int, now: Moment) -> Folded:
+class OpenVisits:
+    """Many open visits, in little memory, in order of their latest events."""
+
+    def __init__(self) -> None:
+        self._visitors: list[int] = []
+        self._at = array("q")
+        self._paths: list[tuple[str, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self._visitors)
+
+    def __iter__(self) -> Iterator[OpenVisit]:
+        # They were added newest first; only a clock that was set makes them go back and forth.
+        places: Iterable[int] = range(len(self) - 1, -1, -1)
+        if any(later < earlier for later, earlier in pairwise(self._at)):
+            places = sorted(places, key=self._at.__getitem__)
+        for place in places:
+            yield OpenVisit(self._visitors[place], self._at[place], self._paths[place])
+
+    def add(self, visitor: int, at: int, paths: tuple[str, ...]) -> None:
+        self._visitors.append(visitor)
+        self._at.append(at)
+        self._paths.append(paths)
+
+
+def fold(journals: Sequence[bytes], process: int, now: Moment) -> Folded:
     """What `journals`, in the order of their commits, come to. Raises StoreDamaged.
 
     What waited in a node's outbox was committed late: of entries of two processes the later one is the newer.
     """
-    newest: dict[tuple[Audience, int], OpenVisit] = {}
-    written_by: dict[tuple[Audience, int], int] = {}
-    former: dict[Audience, dict[int, int]] = {}
+    of_processes: dict[int, list[bytes]] = {}
     for journal in journals:
+        with _readable():
+            of_processes.setdefault(_decode_head(journal).process, []).append(journal)
+    folded = [_fold(of_one, now, own=of == process) for of, of_one in of_processes.items()]
+    return folded[0] if len(folded) == 1 else _merged(folded)
+
+
+def _fold(journals: Sequence[bytes], now: Moment, *, own: bool) -> Folded:
+    """Of one process. `own`: its steady clock is this one."""
+    visits: dict[Audience, OpenVisits] = {}
+    former: dict[Audience, dict[int, int]] = {}
+    # From the newest on, so that what is no longer true is let go of at once.
+    known: dict[Audience, set[int]] = {}
+    tuples: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for journal in reversed(journals):
         record = _record(journal)
-        for entry in record.visits:
+        for entry in reversed(record.visits):
             audience = (entry.site, entry.bot)
-            key = (audience, entry.visitor)
-            if record.process == process:
-                at = entry.steady_ms
-            else:
-                # A wall clock that has stepped back must not put a visitor into the future.
-                at = max(0, now.steady_ms - max(0, now.wall_ms - entry.wall_ms))
-            known = newest.get(key)
-            if known is not None and known.at > at and written_by[key] != record.process:
-                continue
+            if audience not in known:
+                known[audience], visits[audience] = set(), OpenVisits()
+            # A wall clock that has stepped back must not put a visitor into the future.
+            at = entry.steady_ms if own else max(0, now.steady_ms - max(0, now.wall_ms - entry.wall_ms))
+            visitor = entry.visitor
+            if visitor not in known[audience]:
+                known[audience].add(visitor)
+                paths = tuple([record.paths[page] for page in entry.pages])
+                visits[audience].add(visitor, at, tuples.setdefault(paths, paths))
             for given_up in entry.formerly:
-                newest.pop((audience, given_up), None)
-                former.setdefault(audience, {})[given_up] = at
-            paths = tuple(record.paths[page] for page in entry.pages)
-            newest[key] = OpenVisit(entry.visitor, at, paths)
-            written_by[key] = record.process
-    visits: dict[Audience, list[OpenVisit]] = {}
-    for (audience, _), visit in sorted(newest.items(), key=lambda item: item[1].at):
-        visits.setdefault(audience, []).append(visit)
+                known[audience].add(given_up)
+                former.setdefault(audience, {}).setdefault(given_up, at)
     return Folded(visits, former)
+
+
+def _merged(parts: Sequence[Folded]) -> Folded:
+    former: dict[Audience, dict[int, int]] = {}
+    for part in parts:
+        for audience, given_up in part.former.items():
+            latest = former.setdefault(audience, {})
+            for visitor, at in given_up.items():
+                latest[visitor] = max(at, latest.get(visitor, at))
+    newest: dict[Audience, dict[int, OpenVisit]] = {}
+    for part in parts:
+        for audience, visits in part.visits.items():
+            known, gone = newest.setdefault(audience, {}), former.get(audience, {})
+            for visit in visits:
+                other = known.get(visit.visitor)
+                if visit.at > gone.get(visit.visitor, -1) and (other is None or other.at <= visit.at):
+                    known[visit.visitor] = visit
+    merged: dict[Audience, OpenVisits] = {}
+    for audience, known in newest.items():
+        merged[audience] = OpenVisits()
+        for visit in sorted(known.values(), key=lambda visit: visit.at, reverse=True):
+            merged[audience].add(*visit)
+    return Folded(merged, former)
 
 
 def _record(journal: bytes) -> _Record:
     """Raises StoreDamaged for what is not as it was written."""
-    try:
+    with _readable():
         record = _decode(journal)
-        if any(max(entry.pages) >= len(record.paths) for entry in record.visits if entry.pages):
-            raise ValueError("it names a page that is not there")  # noqa: TRY301 - as the decoder would
+        most = max([max(entry.pages) for entry in record.visits if entry.pages], default=-1)
+        if most >= len(record.paths):
+            raise ValueError("it names a page that is not there")
+    return record
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
     except (msgspec.MsgspecError, ValueError) as exc:
         raise StoreDamaged(
             f"an open visit that is kept in the store can't be read ({exc}): stop the service, put the store"
             " aside and restore a backup"
         ) from exc
-    return record

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from statsvc.ids import Ids
 from statsvc.model import Hit, Moment, Peak, Site, Touch
 from statsvc.ports import Touched
 from statsvc.presence import journal
@@ -29,7 +30,7 @@ class MemoryPresence:
         """`process` tells the journals of one process, whose steady clock is one, from others'."""
         self._store = store
         self._visits: dict[Audience, Visits] = {}
-        self._days: dict[Audience, dict[str, set[int]]] = {}
+        self._days: dict[Audience, dict[str, Ids]] = {}
         self._process = random.getrandbits(60) if process is None else process
 
     async def open(self, sites: Iterable[Site], now: Moment) -> None:
@@ -55,8 +56,9 @@ class MemoryPresence:
             visits = self._visits_of(hit.site, audience)
             visitor = hit.identity.visitor
             begins_visit, begins_page = visits.touch(hit.identity, hit.path, hit.at.steady_ms)
-            touches.append(Touch(begins_visit, begins_page, visitor not in day))
-            day.add(visitor)
+            # Who is on a visit under this id was here today: the id is the day's.
+            was_here = not begins_visit and not hit.identity.formerly
+            touches.append(Touch(begins_visit, begins_page, not was_here and day.add(visitor)))
             touched[audience, visitor] = hit
             if not hit.bot:
                 _raise_peak(peaks, (hit.site.id, hit.hour.day), visits.current(), hit.at.wall_ms)
@@ -106,11 +108,11 @@ class MemoryPresence:
         self._visits[audience] = visits
         return visits
 
-    async def _day_of(self, hit: Hit) -> set[int]:
+    async def _day_of(self, hit: Hit) -> Ids:
         days = self._days.setdefault((hit.site.id, hit.bot), {})
         day = days.get(hit.hour.day)
         if day is None:
-            day = days[hit.hour.day] = set(await self._store.visitors(hit.site.id, hit.hour.day, hit.bot))
+            day = days[hit.hour.day] = Ids(await self._store.visitors(hit.site.id, hit.hour.day, hit.bot))
         return day
 
     def _journal(self, touched: dict[tuple[Audience, int], Hit]) -> bytes:

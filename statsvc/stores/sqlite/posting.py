@@ -21,8 +21,10 @@ POST_SECONDS = 1.0
 SHARE = 20
 """Else for so many times of what the last posting took: commits wait meanwhile."""
 LONGEST_SECONDS = 10.0
-JOURNAL_BYTES = 8_000_000
-"""More is not left to be posted: it would take long, also after a crash."""
+MOST_BYTES = 8_000_000
+"""More is not left in the journal alone: it would take long to read after a crash."""
+MOST_IDS = 50_000
+"""Nor more ids of visitors and events: as JSON, and as SQLite takes it apart, they would take much memory."""
 
 
 class Posting:
@@ -43,7 +45,7 @@ class Posting:
         self._tally = Tally()
         self._receipts: list[int] = []
         self._local_days: set[str] = set()
-        self._bytes = 0
+        self._bytes = self._ids = 0
 
     def forget(self) -> None:
         """Something may be in the journal, or posted, that isn't known here: read the journal again."""
@@ -63,6 +65,7 @@ class Posting:
         self._local_days.update(day for _, day, _ in tally.days)
         self._local_days.update(day for _, day in tally.peaks)
         self._bytes += size_bytes
+        self._ids += len(receipts) + sum(map(len, tally.newcomers.values()))
         self._place, self._at_ms = place, at_ms
 
     async def make_room(self, at_ms: int) -> None:
@@ -71,7 +74,7 @@ class Posting:
             async with self.still():
                 pass
         apart = abs(at_ms - self._at_ms) > LONGEST_SECONDS * 1000  # as where the clock was set
-        if self._bytes > JOURNAL_BYTES or (self._bytes and apart):
+        if self._bytes > MOST_BYTES or self._ids > MOST_IDS or (self._bytes and apart):
             await self.post()
 
     @asynccontextmanager

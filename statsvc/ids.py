@@ -1,0 +1,57 @@
+"""A set of ids that takes little memory: a day's visitors are a million and more."""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection, Iterable
+
+FEW = 10_000
+"""Up to so many are a Python set, which is faster, and takes 60 to 100 bytes for each."""
+PARTS = 1024
+
+
+class Ids:
+    """Ids of 60 random bits, 9 bytes each where they are many. None is ever taken out.
+
+    They lie in sorted arrays, one for each remainder: to add one moves some kilobytes in the worst case,
+    and never all of them.
+    """
+
+    __slots__ = ("_few", "_parts")
+
+    def __init__(self, ids: Collection[int] = ()) -> None:
+        few = len(ids) <= FEW
+        self._few = set(ids) if few else set[int]()
+        self._parts = [] if few else _parted(ids)
+
+    def __len__(self) -> int:
+        return len(self._few) + sum(map(len, self._parts))
+
+    def __contains__(self, one: int) -> bool:
+        if not self._parts:
+            return one in self._few
+        part = self._parts[one % PARTS]
+        place = bisect_left(part, one)
+        return place < len(part) and part[place] == one
+
+    def add(self, one: int) -> bool:
+        """Whether it is new."""
+        if not self._parts:
+            if one in self._few:
+                return False
+            self._few.add(one)
+            if len(self._few) > FEW:
+                self._few, self._parts = set(), _parted(self._few)
+            return True
+        part = self._parts[one % PARTS]
+        place = bisect_left(part, one)
+        if place < len(part) and part[place] == one:
+            return False
+        part.insert(place, one)
+        return True
+
+
+def _parted(ids: Iterable[int]) -> "list[array[int]]":
+    parts: list[list[int]] = [[] for _ in range(PARTS)]
+    for one in ids:
+        parts[one % PARTS].append(one)
+    return [array("Q", sorted(set(part))) for part in parts]
