@@ -21,6 +21,7 @@ class SiteTotals:
         self.peak = history.peak
         self.peak_today = history.peak_today
         self._periods = periods(today)
+        self._periods_of_today = [name for name, period in self._periods.items() if today in period]
         self._encoded: tuple[tuple[int | None, int], bytes] | None = None
         self._visits = {"total": history.baseline.visits + history.total.visits} | dict.fromkeys(PERIODS, 0)
         self._pageviews = {"total": history.baseline.pageviews + history.total.pageviews} | dict.fromkeys(
@@ -51,12 +52,14 @@ class SiteTotals:
             self.peak_today = peak
 
     def _add_to_periods(self, day: str, counts: DayCounts) -> None:
-        for name, period in self._periods.items():
-            if day in period:
-                self._visits[name] += counts.visits
-                self._pageviews[name] += counts.pageviews
-                if name in self._visitors:
-                    self._visitors[name] += counts.visitors
+        names = self._periods_of_today
+        if day != self.today:
+            names = [name for name, period in self._periods.items() if day in period]
+        for name in names:
+            self._visits[name] += counts.visits
+            self._pageviews[name] += counts.pageviews
+            if name in self._visitors:
+                self._visitors[name] += counts.visitors
 
     def encoded(self, current: int | None, as_of_ms: int) -> bytes:
         """All but the pages, as JSON; written anew when a number or the second is another.
