@@ -22,6 +22,8 @@ from statsvc.stores.sqlite.told import BUSY_TIMEOUT_SECONDS, result_code, told, 
 
 Row = Sequence[Any]
 
+CACHE_KIB = 32_000
+"""Of pages, at most, for each connection: what is written for a thousand sites with a long history."""
 LOOK_AGAIN_SECONDS = 5.0
 """How often a damaged file is looked at again, which reads all of it."""
 MAKING_SECONDS = 1.0
@@ -360,6 +362,7 @@ async def _connect(path: Path) -> aiosqlite.Connection:
         await connection.execute_fetchall("PRAGMA foreign_keys = ON")
         # Else what is moved from page to page, such as a secret, stays in the bytes it was moved from.
         await connection.execute_fetchall("PRAGMA secure_delete = FAST")
+        await connection.execute_fetchall(f"PRAGMA cache_size = -{CACHE_KIB}")
     except BaseException:
         await connection.close()  # its thread would keep the process from ending
         raise
