@@ -48,7 +48,7 @@ async def _roll(tmp_path: Path, rounds: int) -> None:
                 # nginx asks a node again a second or two after it has failed.
                 await asyncio.to_thread(eventually, lambda: _all_serve(fleet))
             load.end()
-        counted = Counted(shared(), fleet.store)
+        counted = Counted(shared(), fleet.store, [SITE])
         ledger.print_figures("rolling restarts of three nodes", rounds, counted.pageviews)
         assert ledger.unreached == 0
         assert ledger.outcomes() == {Outcome.ACKNOWLEDGED: len(ledger.sent)}
@@ -73,7 +73,7 @@ async def test_what_nginx_sends_again_for_a_killed_node_counts_once(tmp_path: Pa
             load.end()
         await asyncio.to_thread(fleet.start, 0)
         await asyncio.to_thread(eventually, lambda: fleet.waiting() == 0)
-        Counted(shared(), fleet.store).check(ledger)
+        Counted(shared(), fleet.store, [SITE]).check(ledger)
     assert ledger.unreached == 0
     assert {sent.status for sent in ledger.sent} <= {202, 503}
 
