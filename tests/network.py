@@ -7,8 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
+from tests.faults import missing
 from tests.process import PROGRAM
 
 
@@ -57,13 +56,13 @@ class Namespace:
 def namespace() -> Iterator[Namespace]:
     """Where they are not permitted, and for who isn't root, a skip."""
     if shutil.which("ip") is None or os.geteuid() != 0:
-        pytest.skip("network namespaces need root, and Debian's iproute2")
+        missing("network namespaces need root, and Debian's iproute2", in_ci=os.geteuid() == 0)
     made = Namespace(f"statsvc{os.getpid() % 10_000}", random.randrange(256))
     try:
         made.lay()
     except subprocess.CalledProcessError as exc:
         made.remove()
-        pytest.skip(f"network namespaces are not permitted here: {exc.stderr.decode().strip()}")
+        missing(f"network namespaces are not permitted here: {exc.stderr.decode().strip()}")
     try:
         yield made
     finally:
