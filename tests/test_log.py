@@ -17,6 +17,8 @@ from statsvc.announcements import (
     Started,
     Stopped,
     Stopping,
+    StoreAway,
+    StoreBack,
 )
 from statsvc.log import LogObserver
 from tests.process import CHROME, Service
@@ -54,6 +56,8 @@ def test_an_observer_that_raises_is_nobody_elses_problem():
         (SitesChanged(3), "sites read again"),
         (CommitFailed(3, "disk full", given_up=True), "disk full"),
         (Fault("here", "ValueError: x", "Traceback"), "ValueError: x"),
+        (StoreAway("connection refused"), "connection refused"),
+        (StoreBack(12), "the store is back"),
     ],
 )
 def test_what_operators_must_know_is_logged(announcement, words, capsys):
