@@ -36,10 +36,16 @@ _COMMIT = (
 )
 # Those that were not seen here are none of those that may be deleted then.
 _REMEMBER = """
-    WITH latest AS (
-      SELECT id, at_ms, row_number() OVER (PARTITION BY node ORDER BY place DESC) AS place FROM batches
-    ), remembered AS (
-      INSERT INTO remembered (id) SELECT id FROM latest WHERE place <= $2 AND at_ms < $1
+    WITH RECURSIVE nodes AS (
+      (SELECT node FROM batches ORDER BY node LIMIT 1)
+      UNION ALL
+      SELECT (SELECT node FROM batches WHERE node > nodes.node ORDER BY node LIMIT 1)
+      FROM nodes WHERE node IS NOT NULL
+    ), kept AS (
+      INSERT INTO remembered (id)
+      SELECT id FROM nodes CROSS JOIN LATERAL
+        (SELECT id, at_ms FROM batches WHERE node = nodes.node ORDER BY place DESC LIMIT $2) AS latest
+      WHERE at_ms < $1
       ON CONFLICT DO NOTHING
     )
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text
