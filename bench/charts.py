@@ -97,6 +97,7 @@ def draw(stage: Stage, folder: Path) -> None:
                 axis.minorticks_off()
                 axis.grid(visible=True, color="#e4e4e4")
                 axis.spines[["top", "right"]].set_visible(False)
+        drawing.align_xlabels(axes[1])
         axes[0, 0].set_ylabel("events a second")
         axes[0, 0].set_ylim(bottom=0)
         axes[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
