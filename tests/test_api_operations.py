@@ -53,7 +53,7 @@ async def test_unhealthy_while_events_are_refused(tmp_path: Path):
     command(store, "site", "add", "hue.gov.vn")
     with closing(sqlite3.connect(store)) as database:
         ((page, size),) = database.execute(
-            "SELECT rootpage, page_size FROM sqlite_schema, pragma_page_size WHERE name = 'names'"
+            "SELECT rootpage, page_size FROM sqlite_schema, pragma_page_size WHERE name = 'page_days'"
         )
     with store.open("r+b") as file:
         file.seek((page - 1) * size)

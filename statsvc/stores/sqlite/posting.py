@@ -161,6 +161,9 @@ class Posting:
             await self.post()
 
     async def _last(self) -> None:
+        """Only what this process committed: a command beside the service must not post under its hands."""
+        if self._due is None and self._task is None:
+            return
         if self._due is not None:
             self._due.cancel()
         if self._task is not None:
