@@ -51,7 +51,11 @@ class OutboxFile:
                 f"the outbox can't be read: {exc} Nothing else has what waits in it: to start without that,"
                 " put it aside or choose another --outbox"
             ) from exc
-        await outbox.look()
+        try:
+            await outbox.look()
+        except BaseException:
+            await outbox.close()
+            raise
         return outbox
 
     async def close(self) -> None:

@@ -236,6 +236,7 @@ class OutboxStore:
     async def _bounded(self, question: Coroutine[Any, Any, Value], *, long: bool = False) -> Value:
         """A driver that waits for its own cancellation is not waited for."""
         task = asyncio.ensure_future(question)
+        task.add_done_callback(self._ended)
         try:
             done, _ = await asyncio.wait((task,), timeout=ANSWER_SECONDS)
             while long and not done:
@@ -245,7 +246,6 @@ class OutboxStore:
             if not task.done():
                 task.cancel()
                 self._left_alone.add(task)
-                task.add_done_callback(self._ended)
         if not done:
             raise StoreError(f"the store did not answer within {ANSWER_SECONDS:g} seconds")
         return task.result()
@@ -253,7 +253,7 @@ class OutboxStore:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._left_alone.discard(task)
         if not task.cancelled():
-            task.exception()  # nobody waits for it
+            task.exception()  # perhaps nobody waits for it any more
 
     def _leave(self, exc: StoreError) -> None:
         if self._here:
