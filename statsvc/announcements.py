@@ -106,6 +106,7 @@ class Started(msgspec.Struct, frozen=True):
     public: str
     operations: str
     store: str
+    presence: str
     sites: int
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from statsvc.errors import Unreachable
 from statsvc.ids import Ids
 from statsvc.model import DropReason, Hit
 from statsvc.ports import Claims, Store
@@ -47,6 +48,8 @@ class Duplicates:
         self._alone = False
         """Other nodes could not be heard of."""
         self._receipts: _Latest | None = None
+        self._unread = False
+        """The store may know of more receipts."""
         self._viewed_ms: dict[tuple[int, int, str], int] = {}
 
     def forget(self) -> None:
@@ -67,6 +70,8 @@ class Duplicates:
         receipts: list[int] = []
         in_hand: set[int] = set()
         elsewhere = {} if self._claims is None else await self._claim(self._claims, hits)
+        if self._unread:
+            await self._read()
         for place, hit in enumerate(hits):
             if hit.receipt is not None:
                 known = self._receipts if self._receipts is not None else await self._read()
@@ -87,6 +92,9 @@ class Duplicates:
         """What can't be claimed of the batch's receipts, as `Claims.claim` says it."""
         if self._claimed:  # of a batch that failed: the store knows
             known = await self._read()
+            if self._unread:
+                # Nobody can tell: the claims stay until others ask the store.
+                self._claimed = []
             committed = [receipt for receipt in self._claimed if receipt in known]
             claims.settle(committed, [receipt for receipt in self._claimed if receipt not in known])
             self._claimed = []
@@ -101,13 +109,21 @@ class Duplicates:
             return {}
         if self._alone:
             # What was counted while nobody could tell is in the store.
-            self._alone, self._receipts = False, None
+            self._alone, self._unread = False, True
         self._claimed = [receipt for receipt in new if receipt not in elsewhere]
         return elsewhere
 
     async def _read(self) -> "_Latest":
+        """What the store knows; while it is away, what is known here."""
+        try:
+            receipts = await self._store.receipts()
+        except Unreachable:
+            self._unread = True
+            self._receipts = self._receipts or _Latest()
+            return self._receipts
+        self._unread = False
         self._receipts = _Latest()
-        for receipt in (await self._store.receipts())[-RECEIPTS_HELD:]:
+        for receipt in receipts[-RECEIPTS_HELD:]:
             self._receipts.add(receipt)
         return self._receipts
 

@@ -15,7 +15,7 @@ from statsvc.announcements import Announcer, CommitFailed, Committed, Fault
 from statsvc.board import Answers, Board
 from statsvc.cardinality import Cardinality
 from statsvc.duplicates import Duplicates
-from statsvc.errors import StoreError, Unavailable
+from statsvc.errors import StoreError, Unavailable, Unreachable
 from statsvc.model import DropReason, Hit
 from statsvc.ports import Batch, Claims, Clock, Presence, Store
 from statsvc.sites import Sites
@@ -180,7 +180,10 @@ class Ingest:
 
     async def _flush(self, batch: _OpenBatch) -> None:
         if self._presence_is_ahead:
-            await self._presence.open(self._sites, self._clock.now())
+            # Where nobody can tell what was committed, what is known has to do: else every event would be
+            # refused until the store is back.
+            with suppress(Unreachable):
+                await self._presence.open(self._sites, self._clock.now())
             self._presence_is_ahead = False
         hits, batch.dropped, receipts, batch.in_hand = await self._duplicates.sift(batch.hits)
         batch.answers = await self._count(hits, receipts) if hits else Answers({}, {})

@@ -72,6 +72,7 @@ class LogObserver:
                     public=announcement.public,
                     operations=announcement.operations,
                     store=announcement.store,
+                    presence=announcement.presence,
                     sites=announcement.sites,
                 )
             case Draining():

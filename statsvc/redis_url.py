@@ -18,6 +18,13 @@ class RedisUrl(NamedTuple):
     service: str = ""
     """What the Sentinels call the server."""
 
+    def __str__(self) -> str:
+        """As it may be shown: without the user and the password."""
+        kind = "" if self.kind == "server" else f"+{self.kind}"
+        nodes = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.nodes)
+        service = f"/{self.service}" if self.service else ""
+        return f"redis{'s' * self.tls}{kind}://{nodes}{service}/{self.database}"
+
 
 def parse_redis(text: str) -> RedisUrl:
     """Raises ValueError, which says what was expected."""

@@ -147,7 +147,15 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         )
         stack.push_async_callback(public.drain)
 
-        announce(Started(str(public_at), str(operations_at), str(settings.store), len(sites)))
+        announce(
+            Started(
+                public=str(public_at),
+                operations=str(operations_at),
+                store=str(settings.store),
+                presence=str(settings.presence or "memory:"),
+                sites=len(sites),
+            )
+        )
         try:
             yield Running(public_at, operations_at, partial(_drain, draining, announce))
         finally:

@@ -130,7 +130,7 @@ def answer(address: str, path: str) -> Answer:
     """What is answered to a GET, whatever its status."""
     try:
         with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as response:
-            return Answer(response.status, response.read().decode())
+            return Answer(response.status, response.read().decode(errors="replace"))
     except urllib.error.HTTPError as exc:
         with exc:
             return Answer(exc.code, exc.read().decode())

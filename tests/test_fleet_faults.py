@@ -287,3 +287,41 @@ async def test_without_postgresql_and_redis_a_node_counts_on(tmp_path: Path, red
                 await load.run([SITE], PEOPLE, random.Random(3), enough=1200)
             Counted(server, store, [SITE]).check(ledger)
             await asyncio.to_thread(eventually, lambda: numbers(node.public, SITE)["current"] is not None, 30)
+
+
+async def test_nothing_that_is_asked_for_while_postgresql_is_gone_stops_a_node(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    """Sites that Redis has just forgotten, bots that came nowhere before, ids: all are counted, and once."""
+    others = [f"{number}.gov.vn" for number in range(3)]
+    ledger = Ledger()
+    named = [part for site in (SITE, *others) for part in ("--site", site)]
+    options = ("--time-zone", noon_zone(), "--outbox", str(tmp_path / "outbox.db"), *named)
+    with PostgresServer("fsync=off") as server:
+        store = server.database()
+        with Service(store, *options, "--presence", redis.url, *UNLIMITED) as node:
+            async with loading(node.public, ledger, ids=True) as load:
+                for site in (SITE, *others):
+                    await load.send(site, 1)
+                redis.kill()
+                await load.send(SITE, 1)  # which finds out
+                await asyncio.to_thread(redis.start)
+                await asyncio.to_thread(
+                    eventually, lambda: numbers(node.public, SITE)["current"] is not None, 30
+                )
+                server.stop(signal.SIGQUIT)
+                by_a_bot = f"/hit.gif?d={SITE}&u=https%3A%2F%2F{SITE}%2F"
+                assert answer(node.public, by_a_bot).status == 200
+                for site in (*others, SITE, *others):
+                    for visitor in (1, 2):
+                        await load.send(site, visitor)
+                assert ledger.outcomes() == {Outcome.ACKNOWLEDGED: len(ledger.sent)}
+                await asyncio.to_thread(server.start)
+                await asyncio.to_thread(eventually, lambda: node.metric("statsvc_outbox_batches") == 0)
+                await load.send(SITE, 1)
+                await load.send(SITE, 3)
+            Counted(server, store, [SITE, *others]).check(ledger)
+            shown = numbers(node.public, SITE)
+            assert shown["visits"]["total"] == 3
+            # Nobody could tell that the first was here today already, before Redis forgot it.
+            assert shown["visitors"]["today"] in (3, 4)

@@ -50,7 +50,7 @@ def test_an_observer_that_raises_is_nobody_elses_problem():
 @pytest.mark.parametrize(
     ("announcement", "words"),
     [
-        (Started("0.0.0.0:8080", "127.0.0.1:8081", "stats.db", 3), "started"),
+        (Started("0.0.0.0:8080", "127.0.0.1:8081", "stats.db", "memory:", 3), "started"),
         (Stopping(), "stopping"),
         (Stopped(), "stopped"),
         (SitesChanged(3), "sites read again"),

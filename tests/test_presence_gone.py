@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from statsvc.announcements import Announcement, Announcer, PresenceFound, PresenceLost
-from statsvc.errors import ConfigError, StoreError
+from statsvc.errors import ConfigError, Unreachable
 from statsvc.model import Touch
 from statsvc.ports import Batch
 from statsvc.presence.fallback import FallbackPresence
@@ -255,7 +255,7 @@ async def test_a_node_that_is_cut_off_from_the_store_too_goes_on(server, databas
 
         def _reach(self) -> None:
             if self.cut:
-                raise StoreError("it can't be reached")
+                raise Unreachable("it can't be reached")
 
     store = CutOff(database)
     async with running(server.url, store, clock) as node:

@@ -57,3 +57,16 @@ def test_a_password_is_not_shown_when_its_url_is_refused():
     (problem,) = raised.value.problems
     assert "hunter2" not in problem
     assert problem.endswith("got 'redis://statsvc:***@a,b'")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://localhost", "redis://localhost:6379/0"),
+        ("rediss://me:secret@[::1]:7000/3", "rediss://[::1]:7000/3"),
+        ("redis+sentinel://:secret@a,b:1/main/2", "redis+sentinel://a:26379,b:1/main/2"),
+    ],
+)
+def test_it_is_shown_without_the_password(text: str, shown: str):
+    """As the log has it when the service starts."""
+    assert str(parse_redis(text)) == shown

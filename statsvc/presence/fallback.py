@@ -7,12 +7,14 @@ from contextlib import suppress
 import msgspec
 
 from statsvc.announcements import Announcer, Fault, PresenceFound, PresenceLost
-from statsvc.errors import PresenceError, StoreError
+from statsvc.errors import PresenceError, Unreachable
 from statsvc.model import Hit, Moment, Site
 from statsvc.ports import Store, Touched
 from statsvc.presence.memory import MemoryPresence
 from statsvc.presence.redis import RedisPresence
 
+GONE = (PresenceError, Unreachable)
+"""The shared presence can't be reached; or it knows too little, and so can't the store."""
 RETRY_MS = 1000
 """From one attempt to reach the shared presence again to the next."""
 
@@ -57,8 +59,9 @@ class FallbackPresence:
         if self._lost:
             self._may_be_ahead = True
             await self._stop_looking()
-            self._own = MemoryPresence(self._store, self._shared.process)
-            await self._own.open(sites, now)
+            own = MemoryPresence(self._store, self._shared.process)
+            await own.open(sites, now)
+            self._own = own
 
     async def touch(self, hits: Sequence[Hit]) -> Touched:
         now = hits[-1].at
@@ -71,7 +74,7 @@ class FallbackPresence:
             try:
                 await self._tell(len(self._journals), now)
                 return await self._shared.touch(hits)
-            except PresenceError as exc:
+            except GONE as exc:
                 self.lose(exc, now)
         if self._own is None:
             self._own = await self._remembered(now)
@@ -91,7 +94,7 @@ class FallbackPresence:
         if not self._lost:
             try:
                 return await self._shared.current(site, now)
-            except PresenceError as exc:
+            except GONE as exc:
                 self.lose(exc, now)
         self._look_for_it(now)
         return None
@@ -100,7 +103,7 @@ class FallbackPresence:
         if not self._lost:
             try:
                 return await self._shared.current_on(site, paths, now)
-            except PresenceError as exc:
+            except GONE as exc:
                 self.lose(exc, now)
         return [None] * len(paths)
 
@@ -119,11 +122,11 @@ class FallbackPresence:
         if not self._lost:
             try:
                 await self._shared.trim(now)
-            except PresenceError as exc:
+            except GONE as exc:
                 self.lose(exc, now)
 
-    def lose(self, exc: PresenceError, now: Moment) -> None:
-        """Redis was found to be gone."""
+    def lose(self, exc: PresenceError | Unreachable, now: Moment) -> None:
+        """Redis was found to be gone, or to know too little."""
         if not self._lost:
             self._lost = True
             self._own = None
@@ -134,9 +137,10 @@ class FallbackPresence:
         await self._stop_looking()
 
     async def _remembered(self, now: Moment) -> MemoryPresence:
-        """What the store's journal says."""
-        own = MemoryPresence(_WhatCanBeRead(self._store), self._shared.process)
-        await own.open(self._sites, now)
+        """What the store's journal says; nothing, where that can't be reached either: the node counts on."""
+        own = MemoryPresence(self._store, self._shared.process)
+        with suppress(Unreachable):
+            await own.open(self._sites, now)
         return own
 
     def _look_for_it(self, now: Moment) -> None:
@@ -149,7 +153,7 @@ class FallbackPresence:
     async def _look(self, now: Moment) -> None:
         try:
             await self._shared.open(self._sites, now)
-        except PresenceError:
+        except GONE:
             self._looking = None
         except Exception as exc:  # noqa: BLE001 - the next attempt may do better, whatever it was
             self._looking = None
@@ -167,7 +171,7 @@ class FallbackPresence:
                 return
             try:
                 await self._tell(len(self._journals) - 1, now)
-            except PresenceError:
+            except GONE:
                 await self._stop_looking()
             else:
                 self._lost = self._found = self._may_be_ahead = False
@@ -186,20 +190,3 @@ class FallbackPresence:
             looking.cancel()
             with suppress(asyncio.CancelledError):
                 await looking
-
-
-class _WhatCanBeRead:
-    """Of a store; nothing, where it can't be reached either: a node that is cut off counts on."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    async def open_visits(self) -> list[bytes]:
-        with suppress(StoreError):
-            return await self._store.open_visits()
-        return []
-
-    async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
-        with suppress(StoreError):
-            return await self._store.visitors(site_id, day, bot)
-        return []

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from statsvc.errors import Unreachable
 from statsvc.ids import Ids
 from statsvc.model import Hit, Moment, Peak, Site, Touch
 from statsvc.ports import Touched
@@ -31,12 +32,15 @@ class MemoryPresence:
         self._store = store
         self._visits: dict[Audience, Visits] = {}
         self._days: dict[Audience, dict[str, Ids]] = {}
+        self._unread: set[tuple[Audience, str]] = set()
+        """Days of which the store may know more visitors."""
         self._process = random.getrandbits(60) if process is None else process
 
     async def open(self, sites: Iterable[Site], now: Moment) -> None:
         known = {site.id: site for site in sites}
         folded = journal.fold(await self._store.open_visits(), self._process, now)
         self._days.clear()
+        self._unread.clear()
         self._visits.clear()
         for audience, open_visits in folded.visits.items():
             if audience[0] in known:
@@ -100,6 +104,7 @@ class MemoryPresence:
         for days in self._days.values():
             for day in sorted(days)[:-DAYS_KEPT]:
                 del days[day]
+        self._unread = {(audience, day) for audience, day in self._unread if day in self._days[audience]}
 
     def _visits_of(self, site: Site, audience: Audience) -> Visits:
         window_ms, gap_ms = site.window_seconds * 1000, site.visit_gap_seconds * 1000
@@ -109,10 +114,24 @@ class MemoryPresence:
         return visits
 
     async def _day_of(self, hit: Hit) -> Ids:
-        days = self._days.setdefault((hit.site.id, hit.bot), {})
-        day = days.get(hit.hour.day)
+        audience, name = (hit.site.id, hit.bot), hit.hour.day
+        days = self._days.setdefault(audience, {})
+        day = days.get(name)
+        if day is not None and not (self._unread and (audience, name) in self._unread):
+            return day
+        try:
+            visitors = await self._store.visitors(hit.site.id, name, hit.bot)
+        except Unreachable:
+            # Those who come meanwhile are new, as far as anybody can tell.
+            visitors = []
+            self._unread.add((audience, name))
+        else:
+            self._unread.discard((audience, name))
         if day is None:
-            day = days[hit.hour.day] = Ids(await self._store.visitors(hit.site.id, hit.hour.day, hit.bot))
+            day = days[name] = Ids(visitors)
+        else:
+            for visitor in visitors:
+                day.add(visitor)
         return day
 
     def _journal(self, touched: dict[tuple[Audience, int], Hit]) -> bytes:

@@ -4,8 +4,10 @@ import asyncio
 import random
 import struct
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
+from statsvc.errors import Unreachable
 from statsvc.model import Hit, Moment, Site
 from statsvc.ports import Store, Touched
 from statsvc.presence import journal
@@ -61,6 +63,8 @@ class RedisPresence:
         self._filling = asyncio.Lock()
         self._fills = 0
         self._asking: dict[int, asyncio.Task[int]] = {}
+        self._unread: dict[tuple[int, bool, str], Site] = {}
+        """Days of which the store may know more visitors than this process has told Redis."""
 
     async def open(self, sites: Iterable[Site], now: Moment) -> None:
         self._see(now)
@@ -72,6 +76,7 @@ class RedisPresence:
         self._see(hits[-1].at)
         collected = Collected(hits)
         self._last = collected
+        await self._read_on()
         parts = list(parts_of(hits))
         for part in parts:
             if part is parts[-1]:
@@ -193,14 +198,32 @@ class RedisPresence:
         last.visits.clear()
         for audience, day in list(last.newcomers):
             visitors = last.newcomers[audience, day]
-            committed = set(await self._store.visitors(audience[0], day, audience[1]))
+            committed: set[int] = set()
+            with suppress(Unreachable):
+                committed.update(await self._store.visitors(audience[0], day, audience[1]))
             await self._give_day(last.sites[audience[0]], audience[1], day, committed.intersection(visitors))
             del last.newcomers[audience, day]
         self._last = None
 
     async def _load_day(self, call: Call, day: str) -> None:
-        visitors = await self._store.visitors(call.site.id, day, call.shard.bot)
-        await self._give_day(call.site, call.shard.bot, day, visitors)
+        site, bot = call.site, call.shard.bot
+        visitors: Sequence[int] = ()
+        try:
+            visitors = await self._store.visitors(site.id, day, bot)
+        except Unreachable:
+            # Those who come meanwhile are new, as far as anybody can tell.
+            self._unread[site.id, bot, day] = site
+        await self._give_day(site, bot, day, visitors)
+
+    async def _read_on(self) -> None:
+        """Tell Redis of visitors whom the store could not tell of when they were asked for."""
+        for (site_id, bot, day), site in list(self._unread.items()):
+            try:
+                visitors = await self._store.visitors(site_id, day, bot)
+            except Unreachable:
+                return
+            await self._give_day(site, bot, day, visitors)
+            del self._unread[site_id, bot, day]
 
     async def _give_day(self, site: Site, bot: bool, day: str, visitors: Iterable[int]) -> None:
         by_shard: dict[Shard, list[bytes]] = {shard: [] for shard in shards_of(site.id, bot)}

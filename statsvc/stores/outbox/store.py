@@ -48,7 +48,6 @@ class OutboxStore:
         self._moved = asyncio.Event()
         self._delivered = 0
         self._version: int | None = None
-        self._read_days: dict[tuple[int, bool], str] = {}
         self._left_alone: set[asyncio.Task[Any]] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -140,18 +139,8 @@ class OutboxStore:
             return known + [receipt async for batch in self._outbox.all() for receipt in batch.receipts]
 
     async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
-        """Where the store is away, those that wait here: of a day that begins now there are no others, but
-        those that other nodes may know. Of a day that was read before, or where none was, StoreError.
-        """
         async with self._turn:
-            read = self._read_days.get((site_id, bot), day)
-            known: list[int] = []
-            try:
-                known = await self._ask(self._remote.visitors(site_id, day, bot), long=True)
-            except StoreError:
-                if read >= day:
-                    raise
-            self._read_days[site_id, bot] = max(read, day)
+            known = await self._ask(self._remote.visitors(site_id, day, bot), long=True)
             key = (site_id, day, bot)
             return known + [
                 visitor
