@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from bench import rows_http, rows_store
+from bench import rows_fleet, rows_http, rows_store
 from bench.cores import LOAD_CORE, SERVER_CORE
 from bench.figures import Figure, Report, noise, table
 from bench.load import OWN, WRK, BenchError, best_generator
@@ -28,6 +28,7 @@ ROWS: dict[str, Callable[[Stage], Iterator[Figure]]] = {
     "visitors": rows_store.visitors,
     "history": rows_store.history,
     "month": rows_store.month,
+    "fleet": rows_fleet.fleet,
 }
 _GENERATORS = {WRK: "wrk", OWN: "our own generator"}
 

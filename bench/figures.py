@@ -12,8 +12,9 @@ class Figure(msgspec.Struct, frozen=True):
     row: str
     what: str
     rounds: list[float]
-    goal: float
-    at_least: bool
+    goal: float | None
+    """None for what is only told."""
+    at_least: bool = True
     """Whether the goal is a floor (True) or a ceiling."""
     unit: str = ""
     """Empty for a ratio."""
@@ -31,6 +32,8 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def met(self) -> bool:
+        if self.goal is None:
+            return True
         return self.value >= self.goal if self.at_least else self.value <= self.goal
 
 
@@ -50,10 +53,12 @@ def table(report: Report) -> str:
     """As Markdown; a figure that doesn't meet its goal says so."""
     lines = ["| what | goal | measured | spread | | seen |", "|---|---|---|---|---|---|"]
     for figure in report.figures:
-        goal = f"{'≥' if figure.at_least else '≤'} {_number(figure.goal)} {figure.unit}".rstrip()
+        goal, met = "-", ""
+        if figure.goal is not None:
+            goal = f"{'≥' if figure.at_least else '≤'} {_number(figure.goal)} {figure.unit}".rstrip()
+            met = "met" if figure.met else "**unmet**"
         measured = f"{_number(figure.value)} {figure.unit}".rstrip()
         seen = ", ".join(f"{name} {_number(value)}" for name, value in figure.seen.items())
-        met = "met" if figure.met else "**unmet**"
         spread = f"{figure.spread:.0%}" if len(figure.rounds) > 1 else "once"
         lines.append(f"| {figure.what} | {goal} | {measured} | {spread} | {met} | {seen} |")
     return "\n".join(lines)

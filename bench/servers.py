@@ -63,9 +63,10 @@ class Server:
 
 
 @contextmanager
-def statsvc(store: Path, *options: str) -> Iterator[Server]:
-    """The service, as it runs behind a proxy on the same machine."""
-    command = [sys.executable, "-m", "statsvc", "serve", "--store", f"sqlite://{store}"]
+def statsvc(store: Path | str, *options: str) -> Iterator[Server]:
+    """The service, as it runs behind a proxy on the same machine; `store` is SQLite's file or a URL."""
+    url = f"sqlite://{store}" if isinstance(store, Path) else store
+    command = [sys.executable, "-m", "statsvc", "serve", "--store", url]
     command += ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--trusted-proxy", "127.0.0.1"]
     with _telling([*command, *options]) as server:
         yield server
@@ -85,7 +86,7 @@ def nginx(folder: Path) -> Iterator[Server | None]:
     if program is None:
         yield None
         return
-    port = _free_port()
+    port = free_port()
     folder.mkdir()
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, port=port))
@@ -140,7 +141,7 @@ def _stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
