@@ -85,8 +85,14 @@ class OpenVisits:
         places: Iterable[int] = range(len(self) - 1, -1, -1)
         if any(later < earlier for later, earlier in pairwise(self._at)):
             places = sorted(places, key=self._at.__getitem__)
-        for place in places:
-            yield OpenVisit(self._visitors[place], self._at[place], self._paths[place])
+        return map(self._visit, places)
+
+    def newest_first(self) -> Iterator[OpenVisit]:
+        """In the order in which they were added."""
+        return map(self._visit, range(len(self)))
+
+    def _visit(self, place: int) -> OpenVisit:
+        return OpenVisit(self._visitors[place], self._at[place], self._paths[place])
 
     def add(self, visitor: int, at: int, paths: tuple[str, ...]) -> None:
         self._visitors.append(visitor)
@@ -140,19 +146,31 @@ def _merged(parts: Sequence[Folded]) -> Folded:
             latest = former.setdefault(audience, {})
             for visitor, at in given_up.items():
                 latest[visitor] = max(at, latest.get(visitor, at))
-    newest: dict[Audience, dict[int, OpenVisit]] = {}
+    # The largest, of a million after a restart, is gone through once and not held a second time.
+    largest = max(parts, key=lambda part: sum(map(len, part.visits.values())), default=None)
+    others: dict[Audience, dict[int, OpenVisit]] = {
+        audience: {} for part in parts for audience in part.visits
+    }
     for part in parts:
-        for audience, visits in part.visits.items():
-            known, gone = newest.setdefault(audience, {}), former.get(audience, {})
+        for audience, visits in part.visits.items() if part is not largest else ():
             for visit in visits:
-                other = known.get(visit.visitor)
-                if visit.at > gone.get(visit.visitor, -1) and (other is None or other.at <= visit.at):
-                    known[visit.visitor] = visit
+                known = others[audience].get(visit.visitor)
+                if known is None or known.at <= visit.at:
+                    others[audience][visit.visitor] = visit
     merged: dict[Audience, OpenVisits] = {}
-    for audience, known in newest.items():
-        merged[audience] = OpenVisits()
-        for visit in sorted(known.values(), key=lambda visit: visit.at, reverse=True):
-            merged[audience].add(*visit)
+    for audience, newer in others.items():
+        merged[audience], gone = OpenVisits(), former.get(audience, {})
+        of_largest = largest.visits.get(audience) if largest is not None else None
+        for visit in of_largest.newest_first() if of_largest is not None else ():
+            other = newer.get(visit.visitor)
+            if other is not None and other.at > visit.at:
+                continue
+            newer.pop(visit.visitor, None)
+            if visit.at > gone.get(visit.visitor, -1):
+                merged[audience].add(*visit)
+        for visit in newer.values():
+            if visit.at > gone.get(visit.visitor, -1):
+                merged[audience].add(*visit)
     return Folded(merged, former)
 
 
