@@ -8,9 +8,12 @@ held against what is measured there (`bench.rows_fleet`).
 
 import heapq
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 
 import msgspec
+
+from statsvc.ingest import GATHERING_ROUNDS
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -74,6 +77,8 @@ class _Node:
         self.cores = (core,)
         self.open: list[float] = []
         """When each event of the open batch was sent."""
+        self.coming = 0
+        """Events that have reached it and are not in the batch yet."""
         self.flushing = False
 
 
@@ -134,9 +139,11 @@ class _Play:
             at = self._now
 
             def arrive() -> None:
+                node.coming -= 1
                 node.open.append(at)
                 self._flush(node)
 
+            node.coming += 1
             # Half of what an event costs comes before its batch, half after it.
             self._work("node", node.cores, self._costs.node.event / 2, arrive)
 
@@ -150,8 +157,11 @@ class _Play:
         batch: list[float] = []
         fleet, costs = self._fleet, self._costs
 
-        def gather() -> None:
-            # What came before the node gets to it goes with it.
+        def gather(rounds: int) -> None:
+            if node.coming and rounds:
+                # What has come goes with it, and what comes meanwhile.
+                self._work("node", node.cores, 0, partial(gather, rounds - 1))
+                return
             batch.extend(node.open)
             node.open.clear()
             self._work("redis", fleet.redis_cores, costs.redis.of(len(batch)), store)
@@ -168,7 +178,7 @@ class _Play:
             self._work("node", node.cores, costs.node.event / 2 * len(batch), lambda: self._done(node, batch))
             self._flush(node)
 
-        self._work("node", node.cores, costs.node.call, gather)
+        self._work("node", node.cores, costs.node.call, partial(gather, GATHERING_ROUNDS))
 
     def _sync(self) -> None:
         """All commits that came during one sync of the log go with the next."""

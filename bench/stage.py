@@ -3,6 +3,7 @@
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -16,6 +17,8 @@ from bench.servers import Server, nginx, reference, statsvc
 
 SITE = "hue.gov.vn"
 WARM_SECONDS = 1.0
+VISITORS_OF_A_LOAD = 1_000_000
+"""More than come in any load."""
 
 
 class Stage:
@@ -29,8 +32,7 @@ class Stage:
         self.seconds = 0.2 if quick else 3.0
         self._warm_seconds = 0.1 if quick else WARM_SECONDS
         self.spins: list[float] = []
-        self._visitor = 0
-        self._seed = 0
+        self._numbers = count(1)
 
     def folder(self) -> Path:
         """A new one."""
@@ -64,16 +66,13 @@ class Stage:
         self, server: "Server | Ours", requests: Requests, connections: int, seconds: float | None = None
     ) -> Load:
         """One load. Raises BenchError where an answer was an error, or an event was lost or counted twice."""
-        self._seed += 1
+        number = next(self._numbers)  # two loads may run at once, and are to differ
+        first_visitor = 0 if requests.visitors else number * VISITORS_OF_A_LOAD
         seconds = self.seconds if seconds is None else seconds
         computed = server.cpu_seconds()
-        result = load(
-            self._generator, server.address, requests, connections, seconds, self._visitor, self._seed
-        )
+        result = load(self._generator, server.address, requests, connections, seconds, first_visitor, number)
         cpu_us = (server.cpu_seconds() - computed) / result.answers * 1e6
         result = msgspec.structs.replace(result, cpu_us=cpu_us)
-        if not requests.visitors:
-            self._visitor += result.answers + connections
         if isinstance(server, Ours) and requests.names:
             server.check(requests, result.answers, connections)
         return result
