@@ -48,7 +48,7 @@ async def _roll(tmp_path: Path, sites: list[str], rounds: int) -> None:
                 # nginx asks a node again a second or two after it has failed.
                 await asyncio.to_thread(eventually, lambda: _all_serve(fleet))
             load.end()
-        counted = Counted(shared(), fleet.store, [SITE])
+        counted = Counted(shared(), fleet.store, sites)
         ledger.print_figures("rolling restarts of three nodes", rounds, counted.pageviews)
         assert ledger.unreached == 0
         assert ledger.outcomes() == {Outcome.ACKNOWLEDGED: len(ledger.sent)}
