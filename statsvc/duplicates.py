@@ -90,13 +90,11 @@ class Duplicates:
 
     async def _claim(self, claims: Claims, hits: Sequence[Hit]) -> Mapping[int, bool]:
         """What can't be claimed of the batch's receipts, as `Claims.claim` says it."""
-        if self._claimed:  # of a batch that failed: the store knows
+        if self._claimed:  # of a batch that failed: the store knows; where it is away, others ask it later
             known = await self._read()
-            if self._unread:
-                # Nobody can tell: the claims stay until others ask the store.
-                self._claimed = []
-            committed = [receipt for receipt in self._claimed if receipt in known]
-            claims.settle(committed, [receipt for receipt in self._claimed if receipt not in known])
+            if not self._unread:
+                committed = [receipt for receipt in self._claimed if receipt in known]
+                claims.settle(committed, [receipt for receipt in self._claimed if receipt not in known])
             self._claimed = []
         known = self._receipts or _Latest()
         receipts = dict.fromkeys(hit.receipt for hit in hits if hit.receipt is not None)
