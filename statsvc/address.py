@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import NamedTuple
+
+from msgspec import Struct
 
 Network = IPv4Network | IPv6Network
 
@@ -25,16 +27,39 @@ _PAIR = re.compile(rf"\s*(?:({_NAME})=([^\s\",;\\]+|\"(?:[^\"\\]|\\.)*\"))?\s*(;
 """A parameter of an element of Forwarded (RFC 7239, section 4), and what follows it."""
 
 
-class Client(NamedTuple):
+class Reason(StrEnum):
+    """Why an address is believed to be a request's: sentences for the operator, which name no address."""
+
+    NOT_FORWARDED = "it is the peer's, which sent no forwarding header"
+    NOT_TRUSTED = "it is the peer's, which is no trusted proxy"
+    PROXY_ALONE = "it is a trusted proxy's, which sent no forwarding header"
+    NO_ADDRESS = "it is a trusted proxy's, whose {} ends in no address"
+    DISAGREEING = (
+        "it is a trusted proxy's: X-Forwarded-For and Forwarded disagree, and neither is believed;"
+        " let the proxy set one and remove the other"
+    )
+    FORWARDED = "{} has it, and trusted proxies wrote it: {}"
+
+
+class Client(Struct, frozen=True, gc=False):
     """Where a request came from, and why that is believed."""
 
     address: str
-    proxies: int
+    reason: Reason
+    proxies: int = 0
     """How many trusted proxies it went through; with none, the address is the peer's own."""
-    why: str
-    """A sentence for the operator; it names no address."""
-    disputed: bool = False
-    """Whether a trusted proxy sent headers that can't be believed: they may be the client's own work."""
+    header: str = ""
+    """What was read, if anything."""
+
+    @property
+    def disputed(self) -> bool:
+        """Whether a trusted proxy sent headers that can't be believed: they may be the client's own work."""
+        return self.reason in (Reason.NO_ADDRESS, Reason.DISAGREEING)
+
+    @property
+    def why(self) -> str:
+        """The reason as a sentence."""
+        return self.reason.format(self.header, self.proxies)
 
 
 def client_of(
@@ -50,28 +75,20 @@ def client_of(
     pass the other on as the client wrote it: where the two disagree, neither is believed.
     """
     sent = bool(forwarded_for or forwarded)
-    address = parse(peer)
+    address = _peer(peer)
     if address is None or not trusted(address):
-        if not sent:
-            return Client(address or peer, 0, "it is the peer's, which sent no forwarding header")
-        return Client(address or peer, 0, "it is the peer's, which is no trusted proxy")
+        return Client(address or peer, Reason.NOT_TRUSTED if sent else Reason.NOT_FORWARDED)
     if not sent:
-        return Client(address, 0, "it is a trusted proxy's, which sent no forwarding header")
+        return Client(address, Reason.PROXY_ALONE)
     hops = ",".join(forwarded_for).split(",") if forwarded_for else []
     nodes = [node for value in forwarded for node in _nodes(value)] if forwarded else []
-    name = "X-Forwarded-For" if hops else "Forwarded"
+    header = "X-Forwarded-For" if hops else "Forwarded"
     found, proxies = _walk(address, hops or nodes, trusted)
     if hops and nodes and _walk(address, nodes, trusted)[0] != found:
-        return Client(
-            address,
-            0,
-            "it is a trusted proxy's: X-Forwarded-For and Forwarded disagree, and neither is believed;"
-            " let the proxy set one and remove the other",
-            disputed=True,
-        )
+        return Client(address, Reason.DISAGREEING)
     if not proxies:
-        return Client(address, 0, f"it is a trusted proxy's, whose {name} ends in no address", disputed=True)
-    return Client(found, proxies, f"{name} has it, and trusted proxies wrote it: {proxies}")
+        return Client(address, Reason.NO_ADDRESS, 0, header)
+    return Client(found, Reason.FORWARDED, proxies, header)
 
 
 def among(networks: Iterable[Network]) -> Callable[[str], bool]:
@@ -108,6 +125,9 @@ def parse(text: str) -> str | None:
     except (OSError, ValueError):
         return None
     return _ipv6(packed)
+
+
+_peer = lru_cache(maxsize=1024)(parse)  # proxies, which are few, and where there is none, readers lately
 
 
 def network_of(address: str, prefix_v6: int) -> str:

@@ -12,8 +12,8 @@ from statsvc.ports import Presence, Store, Touched
 from statsvc.tally import Tally
 from statsvc.totals import SiteTotals, encode, page_dict, with_pages, without_numbers
 
-PAGES_HELD = 20_000
-"""Pages whose totals are held; those asked for longest ago are let go and read again when needed."""
+PAGES_HELD = 100_000
+"""Pages whose totals are held, in 42 MB; those asked for longest ago are let go, and read when needed."""
 
 
 class Board:

@@ -34,16 +34,19 @@ class Cardinality:
 
     async def bound(self, hits: Sequence[Hit]) -> list[Hit]:
         """The same hits, with `(other)` for paths and names beyond the day's. Raises StoreError."""
-        return [await self._bound(hit) for hit in hits]
-
-    async def _bound(self, hit: Hit) -> Hit:
-        if not await self._paths.admit(hit, hit.path):
-            hit = msgspec.structs.replace(hit, path=OTHER)
-            self._announce(Capped(hit.site.domain, "path"))
-        if hit.name not in (PAGEVIEW, ENGAGEMENT) and not await self._names.admit(hit, hit.name):
-            hit = msgspec.structs.replace(hit, name=OTHER)
-            self._announce(Capped(hit.site.domain, "name"))
-        return hit
+        bounded = []
+        for hit in hits:
+            paths = self._paths.known(hit) or await self._paths.read(hit)
+            if hit.path not in paths and not self._paths.admit(paths, hit.path):
+                hit = msgspec.structs.replace(hit, path=OTHER)  # noqa: PLW2901 - what counts of it
+                self._announce(Capped(hit.site.domain, "path"))
+            if hit.name not in (PAGEVIEW, ENGAGEMENT):
+                names = self._names.known(hit) or await self._names.read(hit)
+                if hit.name not in names and not self._names.admit(names, hit.name):
+                    hit = msgspec.structs.replace(hit, name=OTHER)  # noqa: PLW2901 - what counts of it
+                    self._announce(Capped(hit.site.domain, "name"))
+            bounded.append(hit)
+        return bounded
 
 
 class _Known:
@@ -54,16 +57,24 @@ class _Known:
         self._most = most
         self._days: dict[int, dict[str, set[str]]] = {}
 
-    async def admit(self, hit: Hit, text: str) -> bool:
+    def known(self, hit: Hit) -> set[str] | None:
+        """What the hit's site has on its day; None where that must be read."""
+        days = self._days.get(hit.site.id)
+        return None if days is None else days.get(hit.hour.day)
+
+    async def read(self, hit: Hit) -> set[str]:
+        """As `known`. Raises StoreError."""
         days = self._days.setdefault(hit.site.id, {})
         known = days.get(hit.hour.day)
         if known is None:
             known = days[hit.hour.day] = await self._read(hit.site.id, hit.hour.day)
             for day in sorted(days)[:-DAYS_HELD]:
                 del days[day]
-        if text in known:
-            return True
+        return known
+
+    def admit(self, known: set[str], new: str) -> bool:
+        """Make `new` known, where it is not one too many."""
         if len(known) >= self._most:
             return False
-        known.add(text)
+        known.add(new)
         return True

@@ -57,7 +57,10 @@ class Collector:
         hits = []
         drops: dict[str, DropReason] = {}
         for site in sites:
-            judged = await self._judge(event, page, site, sender, now)
+            hour = local_hour(site.zone, now.wall_ms)
+            secret = self._keyring.known(site, hour.day) or await self._keyring.fetch(site, hour.day)
+            identity = identify(sender, secret, self._keyring.neighbours(site, hour, now))
+            judged = judge(event, page, site, sender, identity, hour, now)
             if isinstance(judged, Hit):
                 hits.append(judged)
             if isinstance(judged, DropReason):
@@ -104,11 +107,3 @@ class Collector:
             for site in sites:
                 self._announce(Limited(site.domain, exc.limit))
             raise
-
-    async def _judge(
-        self, event: Event, page: Page, site: Site, sender: Sender, now: Moment
-    ) -> Hit | DropReason:
-        hour = local_hour(site.zone, now.wall_ms)
-        secret = self._keyring.known(site, hour.day) or await self._keyring.fetch(site, hour.day)
-        identity = identify(sender, secret, self._keyring.neighbours(site, hour, now))
-        return judge(event, page, site, sender, identity, hour, now)

@@ -69,7 +69,7 @@ class DropReason(StrEnum):
     """One of several sites named in an event is not registered; where none is, the answer is 404."""
 
 
-class Sender(NamedTuple):
+class Sender(msgspec.Struct, frozen=True, gc=False):
     """Who sent an event. Lives as long as the request; stored and logged nowhere."""
 
     address: str

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,3 +115,10 @@ def test_any_path_becomes_one_that_can_be_kept(path):
 def test_any_host_is_taken_without_a_fault(host):
     """What IDNA can't encode stays and matches nothing."""
     assert normal_host(normal_host(host)) == normal_host(host) or not host.isascii()
+
+
+@given(st.from_regex(r"[a-z0-9.-]{0,9}[a-z0-9](/[a-zA-Z0-9/._~-]*)?([?#][!-~]*)?", fullmatch=True))
+def test_a_url_says_the_same_with_its_port(rest):
+    """Where one is given, the URL is taken apart the long way."""
+    host = re.split("[/?#]", rest)[0]
+    assert page_of(f"https://{rest}") == page_of(f"https://{host}:443{rest.removeprefix(host)}")

@@ -11,7 +11,7 @@ from aiohttp import hdrs
 
 JSON: dict[str, str] = {hdrs.CONTENT_TYPE: "application/json"}
 HTML: dict[str, str] = {hdrs.CONTENT_TYPE: "text/html; charset=utf-8"}
-_NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+_NO_BODY = {int(HTTPStatus.NO_CONTENT), int(HTTPStatus.NOT_MODIFIED)}
 
 More = Callable[[asyncio.WriteTransport], Awaitable[None]]
 _Headers = Mapping[str, str]
@@ -45,31 +45,33 @@ class Answer:
         self, common: bytes, *, version: str = "1.1", close: bool = False, head: bool = False
     ) -> bytes:
         """As it goes over the wire. `common` are encoded headers; `head` leaves out the body."""
-        lines = [f"HTTP/{version} {_status(self.status)}", _date(int(time.time()))]
-        for name, value in self.headers.items():
-            if not value.isprintable():
-                raise ValueError(f"the header {name} would have a line break or another control character")
-            lines.append(f"{name}: {value}")
+        parts = [_start(version, self.status, int(time.time())), _lines(tuple(self.headers.items()))]
         if self.more is None and self.status not in _NO_BODY:
-            lines.append(f"Content-Length: {len(self.body)}")
+            parts.append(b"\r\nContent-Length: %d" % len(self.body))
         if close:
-            lines.append("Connection: close")
+            parts.append(b"\r\nConnection: close")
         elif version == "1.0":
-            lines.append("Connection: keep-alive")
-        encoded = "\r\n".join(lines).encode() + common
-        return encoded if head else encoded + self.body
+            parts.append(b"\r\nConnection: keep-alive")
+        parts.append(common)
+        if not head:
+            parts.append(self.body)
+        return b"".join(parts)
 
 
 def encode_headers(headers: _Headers) -> bytes:
     """Headers that every answer of a listener has, with the end of its head: for `Answer.encode`."""
-    return "".join(f"\r\n{name}: {value}" for name, value in headers.items()).encode() + b"\r\n\r\n"
+    return _lines(tuple(headers.items())) + b"\r\n\r\n"
 
 
 @lru_cache
-def _status(status: int) -> str:
-    return f"{status} {HTTPStatus(status).phrase}"
+def _start(version: str, status: int, second: int) -> bytes:
+    date = formatdate(second, usegmt=True)
+    return f"HTTP/{version} {status} {HTTPStatus(status).phrase}\r\nDate: {date}".encode()
 
 
-@lru_cache(maxsize=4)
-def _date(second: int) -> str:
-    return f"Date: {formatdate(second, usegmt=True)}"
+@lru_cache(maxsize=1024)  # most answers have one of a few sets
+def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
+    for name, value in headers:
+        if not value.isprintable():
+            raise ValueError(f"the header {name} would have a line break or another control character")
+    return "".join(f"\r\n{name}: {value}" for name, value in headers).encode()

@@ -115,7 +115,7 @@ class Door:
         return len(self._answering) - self._streams()
 
     def busy(self) -> bool:
-        return self.requests >= self._requests_at_once
+        return len(self._answering) >= self._requests_at_once and self.requests >= self._requests_at_once
 
     def begin(self, answering: asyncio.Task[None]) -> None:
         self._answering.add(answering)

@@ -51,6 +51,8 @@ class _Wire(msgspec.Struct, gc=False):
 
 _LONG_NAMES = {"n": "name", "u": "url", "d": "domain", "r": "referrer", "p": "props", "b": "bot"}
 _NO = {None, False, "", "0", "false", "undefined"}
+_NONE = {None, ""}
+_FIELDS = frozenset(_Wire.__struct_fields__)
 _decode = msgspec.json.Decoder(_Wire).decode
 
 
@@ -64,36 +66,37 @@ def decode_event(body: bytes) -> Event:
         raise InvalidEvent(_wrong_fields(body) or twice) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidEvent({"body": [_not_json(body, exc)]}) from None
-    return _event(
-        name=wire.name if wire.n in {None, ""} else wire.n,
-        url=wire.u or wire.url,
-        domains=wire.d or wire.domain,
-        automated=wire.b not in _NO or wire.bot not in _NO,
-        identity="" if wire.id is None else str(wire.id),
-    )
+    return _event(wire)
 
 
 def event_of_query(query: Mapping[str, str]) -> Event:
     """A pixel's event: the same fields in a query; a pageview where it is not named. Raises InvalidEvent."""
-    fields = {key: value for key, value in query.items() if key in _Wire.__struct_fields__}
+    fields = {key: value for key, value in query.items() if key in _FIELDS}
     if "n" not in fields and "name" not in fields:
         fields["n"] = PAGEVIEW
-    return decode_event(msgspec.json.encode(fields))
+    try:
+        wire = msgspec.convert(fields, _Wire)
+    except msgspec.ValidationError:
+        raise InvalidEvent(_wrong_fields(msgspec.json.encode(fields))) from None
+    return _event(wire)
 
 
-def _event(
-    name: str | float | None, url: str | None, domains: str | None, *, automated: bool, identity: str
-) -> Event:
-    name = without_controls(name.strip()) if isinstance(name, str) else "" if name is None else str(int(name))
+def _event(wire: _Wire) -> Event:
+    name = wire.name if wire.n in _NONE else wire.n
+    if isinstance(name, str):
+        name = without_controls(name.strip())
+    elif name is not None:
+        name = str(int(name))
+    url = wire.u or wire.url
     if not name or not url:
         required = ["is required"]
         raise InvalidEvent(({} if name else {"name": required}) | ({} if url else {"url": required}))
-    if domains is None:
-        return Event(name, url, (), automated, identity)
-    named = tuple([domain for entry in domains.split(",") if (domain := entry.strip())])
+    domains = (wire.d or wire.domain or "").split(",")
+    named = tuple(filter(None, map(str.strip, domains)))
     if len(named) > MOST_DOMAINS:
         raise InvalidEvent({"domain": [f"names {len(named)} sites, at most {MOST_DOMAINS} are taken"]})
-    return Event(name, url, named, automated, identity)
+    automated = wire.b not in _NO or wire.bot not in _NO
+    return Event(name, url, named, automated, "" if wire.id is None else str(wire.id))
 
 
 def _not_json(body: bytes, exc: Exception) -> str:
