@@ -5,7 +5,7 @@ event lies less than `window_ms` back, and is current on the page of the latest 
 current visitors add up to the site's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from statsvc.model import Identity
@@ -25,16 +25,56 @@ class OpenVisit(NamedTuple):
     """The pages of this visit, each once, in order of their latest event."""
 
 
+class Pages:
+    """Small numbers for the pages of open visits, given back when no visit holds them any more.
+
+    Several `Visits` may have one: a number is a page of one of them.
+    """
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        """By number."""
+        self.current: list[int] = []
+        """How many are current on each page."""
+        self._holders: list[int] = []
+        self._free: list[int] = []
+
+    def add(self, path: str) -> int:
+        """A number for a page that nobody holds yet."""
+        if self._free:
+            page = self._free.pop()
+            self.paths[page] = path
+            return page
+        self.paths.append(path)
+        self.current.append(0)
+        self._holders.append(0)
+        return len(self.paths) - 1
+
+    def hold(self, page: int) -> None:
+        self._holders[page] += 1
+
+    def release(self, page: int) -> bool:
+        """Whether that was its last holder: then the number will be another page's."""
+        self._holders[page] -= 1
+        if self._holders[page]:
+            return False
+        self._free.append(page)
+        return True
+
+
 class Visits:
     """Memory is bounded by the visitors of the last `gap_ms` and their trails."""
 
-    def __init__(self, window_ms: int, gap_ms: int) -> None:
+    def __init__(self, window_ms: int, gap_ms: int, pages: Pages | None = None) -> None:
         self._window_ms = window_ms
         self._gap_ms = gap_ms
         # A visitor is in one of the two: in `_current`, then, where the gap is longer, in `_idle`.
         self._current = Window()
         self._idle = Window()
-        self._pages = _Pages()
+        self._due = 0
+        """Before that, time changes nothing."""
+        self.pages = Pages() if pages is None else pages
+        self._numbers: dict[str, int] = {}
         # Only visits that saw more than one page have a trail; for others it is the window's tag.
         self._trails: dict[int, list[int]] = {}
 
@@ -43,7 +83,8 @@ class Visits:
 
         `at` is in steady milliseconds and never goes back from one call to the next.
         """
-        self.expire(at)
+        if at >= self._due:
+            self.expire(at)
         visitor = identity.visitor
         seen = self._take(visitor)
         if seen is None and identity.formerly:
@@ -51,24 +92,29 @@ class Visits:
         if seen is not None and at - seen[0] >= self._gap_ms:
             self._close(visitor, seen[1])
             seen = None
-        page = self._pages.number(path)
-        begins_page = seen is None or self._enter(visitor, seen[1], page)
+        page = self._number(path)
+        begins_page = seen is None or (page != seen[1] and self._enter(visitor, seen[1], page))
         if begins_page:
-            self._pages.hold(page)
+            self.pages.hold(page)
         self._current.put(visitor, at, page)
-        self._pages.current[page] += 1
+        self.pages.current[page] += 1
         return seen is None, begins_page
 
     def expire(self, now: int) -> None:
         """Let time pass until `now`."""
+        if now < self._due:
+            return
         for visitor, at, page in self._current.expire(now - self._window_ms):
-            self._pages.current[page] -= 1
+            self.pages.current[page] -= 1
             if self._gap_ms > self._window_ms:
                 self._idle.put(visitor, at, page)
             else:
                 self._close(visitor, page)
         for visitor, _, page in self._idle.expire(now - self._gap_ms):
             self._close(visitor, page)
+        self._due = self._current.oldest() + self._window_ms
+        if len(self._idle):
+            self._due = min(self._due, self._idle.oldest() + self._gap_ms)
 
     def current(self) -> int:
         """Current visitors, as of the last `expire` or `touch`."""
@@ -76,46 +122,56 @@ class Visits:
 
     def current_on(self, path: str) -> int:
         """Current visitors whose latest event was on `path`."""
-        page = self._pages.numbers.get(path)
-        return 0 if page is None else self._pages.current[page]
+        page = self._numbers.get(path)
+        return 0 if page is None else self.pages.current[page]
 
     def __len__(self) -> int:
         """Visitors with an open visit."""
         return len(self._current) + len(self._idle)
 
-    def open_visit(self, visitor: int) -> OpenVisit | None:
-        seen = self._current.get(visitor) or self._idle.get(visitor)
-        return None if seen is None else self._describe(visitor, *seen)
-
-    def __iter__(self) -> Iterator[OpenVisit]:
-        """Every open visit, the one seen longest ago first."""
-        for window in (self._idle, self._current):
-            for visitor, at, page in window:
-                yield self._describe(visitor, at, page)
+    def trail(self, visitor: int) -> Sequence[int]:
+        """The pages of a visitor's open visit, in order of their latest event; none if there is no visit."""
+        trail = self._trails.get(visitor)
+        if trail is None:
+            seen = self._current.get(visitor) or self._idle.get(visitor)
+            return () if seen is None else (seen[1],)
+        return trail
 
     def restore(self, visit: OpenVisit) -> None:
         """Take up a visit where it was left. Call in order of `visit.at`."""
-        for path in visit.paths:
-            page = self._pages.number(path)
-            self._pages.hold(page)
-        if len(visit.paths) > 1:
-            self._trails[visit.visitor] = [self._pages.numbers[path] for path in visit.paths]
-        self._current.put(visit.visitor, visit.at, page)
-        self._pages.current[page] += 1
+        trail = [self._number(path) for path in visit.paths]
+        for page in trail:
+            self.pages.hold(page)
+        if len(trail) > 1:
+            self._trails[visit.visitor] = trail
+        self._current.put(visit.visitor, visit.at, trail[-1])
+        self.pages.current[trail[-1]] += 1
+        self._due = 0
 
-    def resized(self, window_ms: int, gap_ms: int) -> "Visits":
-        """The same open visits under other settings; itself where they are the same."""
+    def resize(self, window_ms: int, gap_ms: int) -> None:
+        """Other settings hold from now on, for open visits too."""
         if (window_ms, gap_ms) == (self._window_ms, self._gap_ms):
-            return self
-        resized = Visits(window_ms, gap_ms)
-        for visit in self:
-            resized.restore(visit)
-        return resized
+            return
+        self._window_ms, self._gap_ms, self._due = window_ms, gap_ms, 0
+        for _, _, page in self._idle:
+            self.pages.current[page] += 1
+        every = Window()
+        for window in (self._idle, self._current):
+            for visitor, at, page in window:
+                every.put(visitor, at, page)
+        self._current, self._idle = every, Window()
+
+    def _number(self, path: str) -> int:
+        """To be held."""
+        page = self._numbers.get(path)
+        if page is None:
+            page = self._numbers[path] = self.pages.add(path)
+        return page
 
     def _take(self, visitor: int) -> tuple[int, int] | None:
         seen = self._current.take(visitor)
         if seen is not None:
-            self._pages.current[seen[1]] -= 1
+            self.pages.current[seen[1]] -= 1
             return seen
         return self._idle.take(visitor)
 
@@ -129,56 +185,20 @@ class Visits:
         return None
 
     def _enter(self, visitor: int, last: int, page: int) -> bool:
-        """The visitor goes from page `last` to `page`; whether this visit sees it for the first time."""
-        if page == last:
-            return False
+        """The visitor goes from page `last` to another; whether this visit sees it for the first time."""
         trail = self._trails.setdefault(visitor, [last])
         known = page in trail
         if known:
             trail.remove(page)
         trail.append(page)
         if len(trail) > LONGEST_TRAIL:
-            self._pages.release(trail.pop(0))
+            self._release(trail.pop(0))
         return not known
 
     def _close(self, visitor: int, last: int) -> None:
         for page in self._trails.pop(visitor, (last,)):
-            self._pages.release(page)
+            self._release(page)
 
-    def _describe(self, visitor: int, at: int, last: int) -> OpenVisit:
-        pages = self._trails.get(visitor, (last,))
-        return OpenVisit(visitor, at, tuple(self._pages.paths[page] for page in pages))
-
-
-class _Pages:
-    """Small numbers for the paths of open visits, given back when no visit holds them any more."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-        self.paths: list[str] = []
-        self.current: list[int] = []
-        self._holders: list[int] = []
-        self._free: list[int] = []
-
-    def number(self, path: str) -> int:
-        page = self.numbers.get(path)
-        if page is None:
-            page = self._free.pop() if self._free else self._grow()
-            self.numbers[path] = page
-            self.paths[page] = path
-        return page
-
-    def hold(self, page: int) -> None:
-        self._holders[page] += 1
-
-    def release(self, page: int) -> None:
-        self._holders[page] -= 1
-        if not self._holders[page]:
-            del self.numbers[self.paths[page]]
-            self._free.append(page)
-
-    def _grow(self) -> int:
-        self.paths.append("")
-        self.current.append(0)
-        self._holders.append(0)
-        return len(self.paths) - 1
+    def _release(self, page: int) -> None:
+        if self.pages.release(page):
+            del self._numbers[self.pages.paths[page]]

@@ -36,6 +36,10 @@ class Window:
         for key, entry in self._entries.items():
             yield key, entry & _AT_MASK, entry >> _AT_BITS
 
+    def oldest(self) -> int:
+        """Nothing that is in the window, or will be, was put before that."""
+        return next(iter(self._entries.values())) & _AT_MASK if self._entries else self._newest
+
     def put(self, key: int, at: int, tag: int = 0) -> None:
         """`key` was seen at `at`, with `tag` (0 or more)."""
         self._newest = at = max(at, self._newest)

@@ -19,7 +19,7 @@ from statsvc.tally import Tally
 from tests.facts import SITE, FakeClock, hit, seconds_pass
 from tests.redis_server import PATIENCE_SECONDS, RedisServer, redis_client
 
-NOBODY = journal.write(0, [])
+NOBODY = journal.write(0, [], [])
 ONCE = {0: DropReason.DUPLICATE}
 
 

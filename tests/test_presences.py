@@ -321,7 +321,7 @@ async def test_what_was_committed_late_is_not_the_newest(clock):
     """A visit that one node kept in its outbox goes on where another node saw it last."""
     early, late = hit(clock.now(), 1, "/early"), hit(clock.advance(300), 1, "/late")
     kept, brought = (
-        journal.write(process, [((SITE.id, False), seen, [seen.path])])
+        journal.write(process, [((SITE.id, False), seen, [0])], [seen.path])
         for process, seen in enumerate((early, late))
     )
     now = clock.advance(1)

@@ -2,7 +2,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from statsvc.model import Identity
-from statsvc.visits import LONGEST_TRAIL, Visits
+from statsvc.visits import LONGEST_TRAIL, OpenVisit, Pages, Visits
 
 WINDOW, GAP = 300, 1800
 
@@ -32,9 +32,16 @@ class NaiveVisits:
 
 
 def _paths(visits: Visits, visitor: int) -> tuple[str, ...]:
-    visit = visits.open_visit(visitor)
-    assert visit is not None
-    return visit.paths
+    return tuple(visits.pages.paths[page] for page in visits.trail(visitor))
+
+
+def _open(visits: Visits) -> list[OpenVisit]:
+    """Every open visit, the one seen longest ago first."""
+    return [
+        OpenVisit(visitor, at, _paths(visits, visitor))
+        for window in (visits._idle, visits._current)
+        for visitor, at, _ in window
+    ]
 
 
 EVENTS = st.lists(
@@ -65,14 +72,14 @@ def test_a_restart_knows_every_open_visit(events):
         if place % 3 == 2:
             visits.expire(now)
             restored = Visits(WINDOW, GAP)
-            for visit in visits:
+            for visit in _open(visits):
                 restored.restore(visit)
             restored.expire(now)
-            assert list(restored) == list(visits)
+            assert _open(restored) == _open(visits)
             assert restored.current() == visits.current()
             visits.touch(Identity(visitor), path, now)
             restored.touch(Identity(visitor), path, now)
-            assert list(restored) == list(visits)
+            assert _open(restored) == _open(visits)
             visits = restored
         else:
             visits.touch(Identity(visitor), path, now)
@@ -86,10 +93,12 @@ def test_other_settings_apply_to_open_visits(events, window, gap):
         now += passed
         visits.touch(Identity(visitor), path, now)
         naive.touch(visitor, path, now)
-    resized = visits.resized(window, gap)
-    resized.expire(now)
-    assert resized.current() == len(naive.current(now))
-    assert resized.resized(window, gap) is resized
+    visits.resize(window, gap)
+    visits.expire(now)
+    current = naive.current(now)
+    assert visits.current() == len(current)
+    for page in ("/", "/a", "/b", "/c"):
+        assert visits.current_on(page) == list(current.values()).count(page)
 
 
 def test_a_visitor_goes_on_under_tomorrows_id():
@@ -99,7 +108,7 @@ def test_a_visitor_goes_on_under_tomorrows_id():
     visits.touch(Identity(1), "/b", 1010)
     assert visits.touch(Identity(2, formerly=(1,)), "/a", 1020) == (False, False)
     assert visits.current() == 1
-    assert visits.open_visit(1) is None
+    assert _paths(visits, 1) == ()
     assert _paths(visits, 2) == ("/b", "/a")
 
 
@@ -115,10 +124,10 @@ def test_a_trail_is_bounded():
     for page in range(LONGEST_TRAIL * 3):
         visits.touch(Identity(1), f"/{page}", 1000)
     assert len(_paths(visits, 1)) == LONGEST_TRAIL
-    assert len(visits._pages.paths) <= LONGEST_TRAIL + 1
+    assert len(visits.pages.paths) <= LONGEST_TRAIL + 1
     visits.expire(1000 + GAP)
     assert not visits
-    assert visits._pages.numbers == {}
+    assert visits._numbers == {}
     assert visits._trails == {}
 
 
@@ -130,6 +139,22 @@ def test_pages_of_closed_visits_are_forgotten(events):
         now += passed
         visits.touch(Identity(visitor), path, now)
     visits.expire(now + GAP)
-    assert visits._pages.numbers == {}
+    assert visits._numbers == {}
     assert visits._trails == {}
-    assert not any(visits._pages.current)
+    assert not any(visits.pages.current)
+
+
+def test_two_audiences_share_the_numbers_of_pages_and_nothing_else():
+    """Each has current visitors of its own on a path that both have, and gives its own number back."""
+    pages = Pages()
+    people, bots = Visits(WINDOW, GAP, pages), Visits(WINDOW, GAP, pages)
+    people.touch(Identity(1), "/a", 1000)
+    bots.touch(Identity(1), "/a", 1000)
+    bots.touch(Identity(2), "/a", 1100)
+    assert (people.current_on("/a"), bots.current_on("/a")) == (1, 2)
+    assert people.trail(1) != bots.trail(1)
+    people.expire(1000 + GAP)
+    assert _paths(bots, 2) == ("/a",)
+    people.touch(Identity(3), "/b", 1000 + GAP)
+    assert (_paths(people, 3), _paths(bots, 2)) == (("/b",), ("/a",))
+    assert len(pages.paths) == 2

@@ -134,11 +134,12 @@ class Collected:
                 self.texts[page] = text.decode()
 
     def touched(self, process: int) -> Touched:
+        numbers = {page: number for number, page in enumerate(self.texts)}
         trails = (
-            (audience, hit, [self.texts[page] for page in pages_of(trail)])
+            (audience, hit, [numbers[page] for page in pages_of(trail)])
             for (audience, _), (hit, trail) in self.left.items()
         )
-        journalled = journal.write(process, trails)
+        journalled = journal.write(process, trails, list(self.texts.values()))
         return Touched(self.touches, self.current, self.pages, self.peaks, journalled)
 
 

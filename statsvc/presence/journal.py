@@ -1,10 +1,10 @@
 """The open visits that a batch touched, as the store keeps them: any presence can be filled from them."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -15,19 +15,22 @@ from statsvc.visits import OpenVisit
 Audience = tuple[int, bool]
 """A site's id, and whether its bots (True) or people are meant."""
 
+_Id = Annotated[int, msgspec.Meta(ge=0, lt=2**60)]
+_Ms = Annotated[int, msgspec.Meta(ge=0, lt=2**41)]
+
 
 class _Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A visit as a batch left it. The newest entry of a visitor is the whole truth about the visit."""
 
     site: int
     bot: bool
-    visitor: int
-    wall_ms: int
-    steady_ms: int
+    visitor: _Id
+    wall_ms: _Ms
+    steady_ms: _Ms
     """The visit's latest event on both clocks; the steady one means something to the same process only."""
-    pages: list[int]
-    """Places in the record's `paths`, in the order of the visit's trail."""
-    formerly: tuple[int, ...]
+    pages: Sequence[int]
+    """In the order of the visit's trail; the record's `paths` has what they are."""
+    formerly: tuple[_Id, ...]
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -40,7 +43,8 @@ class _Head(msgspec.Struct, array_like=True):
 class _Record(_Head, array_like=True):
     """The journal of one batch."""
 
-    paths: list[str]
+    paths: dict[int, str] | list[str]
+    """Those that occur, by number; a list was written once."""
     visits: list[_Entry]
 
 
@@ -58,15 +62,22 @@ class Folded(NamedTuple):
     """When each id was given up for another of the same visitor."""
 
 
-def write(process: int, touched: Iterable[tuple[Audience, Hit, Sequence[str]]]) -> bytes:
-    """The journal of a batch: of each visitor the latest hit, and the visit's trail after it."""
-    paths: dict[str, int] = {}
+def write(
+    process: int,
+    touched: Iterable[tuple[Audience, Hit, Sequence[int]]],
+    paths: Sequence[str] | Mapping[int, str],
+) -> bytes:
+    """The journal of a batch: of each visitor the latest hit, and the visit's trail after it.
+
+    Trails are of numbers, by which `paths` has the pages.
+    """
     entries = []
     for (site_id, bot), hit, trail in touched:
-        pages = [paths.setdefault(path, len(paths)) for path in trail]
         visitor, formerly = hit.identity
-        entries.append(_Entry(site_id, bot, visitor, *hit.at, pages, formerly))
-    return _encode(_Record(process, list(paths), entries))
+        wall_ms, steady_ms = hit.at
+        entries.append(_Entry(site_id, bot, visitor, wall_ms, steady_ms, trail, formerly))
+    named = set[int]().union(*(entry.pages for entry in entries))
+    return _encode(_Record(process, {page: paths[page] for page in named}, entries))
 
 
 class OpenVisits:
@@ -178,8 +189,11 @@ def _record(journal: bytes) -> _Record:
     """Raises StoreDamaged for what is not as it was written."""
     with _readable():
         record = _decode(journal)
-        most = max([max(entry.pages) for entry in record.visits if entry.pages], default=-1)
-        if most >= len(record.paths):
+        if isinstance(record.paths, list):
+            record.paths = dict(enumerate(record.paths))
+        if not all(entry.pages for entry in record.visits):
+            raise ValueError("a visit of no page")
+        if not record.paths.keys() >= set[int]().union(*(entry.pages for entry in record.visits)):
             raise ValueError("it names a page that is not there")
     return record
 

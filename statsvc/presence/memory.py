@@ -1,7 +1,7 @@
 """Presence in this process's memory, known again after a restart from the store's journal."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from statsvc.errors import Unreachable
@@ -10,10 +10,13 @@ from statsvc.model import Hit, Moment, Peak, Site, Touch
 from statsvc.ports import Touched
 from statsvc.presence import journal
 from statsvc.presence.journal import Audience
-from statsvc.visits import Visits
+from statsvc.visits import Pages, Visits
 
 DAYS_KEPT = 2
 """Local days whose visitors are held: today's and, for a clock that steps back, another."""
+
+AudienceDay = tuple[int, bool, str]
+"""An audience, and a local day."""
 
 
 class Known(Protocol):
@@ -24,15 +27,33 @@ class Known(Protocol):
     async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]: ...
 
 
+class _Group:
+    """The hits of a batch that are of one audience and one local day."""
+
+    __slots__ = ("day", "left", "most", "most_at_ms", "site", "visits")
+
+    visits: Visits
+    left: dict[int, Hit]
+    """Of each visitor the latest hit, on whichever day."""
+
+    def __init__(self, site: Site, day: Ids) -> None:
+        self.site = site
+        self.day = day
+        self.most = -1
+        """The most who were current at once."""
+        self.most_at_ms = 0
+
+
 class MemoryPresence:
     """Implements `ports.Presence`."""
 
     def __init__(self, store: Known, process: int | None = None) -> None:
         """`process` tells the journals of one process, whose steady clock is one, from others'."""
         self._store = store
+        self._pages = Pages()
         self._visits: dict[Audience, Visits] = {}
-        self._days: dict[Audience, dict[str, Ids]] = {}
-        self._unread: set[tuple[Audience, str]] = set()
+        self._days: dict[AudienceDay, Ids] = {}
+        self._unread: set[AudienceDay] = set()
         """Days of which the store may know more visitors."""
         self._process = random.getrandbits(60) if process is None else process
 
@@ -42,6 +63,7 @@ class MemoryPresence:
         self._days.clear()
         self._unread.clear()
         self._visits.clear()
+        self._pages = Pages()
         for audience, open_visits in folded.visits.items():
             if audience[0] in known:
                 visits = self._visits_of(known[audience[0]], audience)
@@ -51,30 +73,49 @@ class MemoryPresence:
             visits.expire(now.steady_ms)
 
     async def touch(self, hits: Sequence[Hit]) -> Touched:
-        days = [await self._day_of(hit) for hit in hits]
+        groups: dict[AudienceDay, _Group] = {}
+        of_hits = []
+        for hit in hits:
+            key = (hit.site.id, hit.bot, hit.hour.day)
+            group = groups.get(key)
+            if group is None:
+                day = self._days.get(key)
+                if day is None or key in self._unread:
+                    day = await self._read_day(key)
+                group = groups[key] = _Group(hit.site, day)
+            of_hits.append(group)
+        # From here on nothing is waited for.
+        left: dict[Audience, dict[int, Hit]] = {}
+        for (site_id, bot, _), group in groups.items():
+            group.visits = self._visits_of(group.site, (site_id, bot))
+            group.left = left.setdefault((site_id, bot), {})
         touches: list[Touch] = []
-        peaks: dict[tuple[int, str], Peak] = {}
-        touched: dict[tuple[Audience, int], Hit] = {}
-        for hit, day in zip(hits, days, strict=True):
-            audience = (hit.site.id, hit.bot)
-            visits = self._visits_of(hit.site, audience)
-            visitor = hit.identity.visitor
-            begins_visit, begins_page = visits.touch(hit.identity, hit.path, hit.at.steady_ms)
+        for hit, group in zip(hits, of_hits, strict=True):
+            identity, visits = hit.identity, group.visits
+            begins_visit, begins_page = visits.touch(identity, hit.path, hit.at.steady_ms)
             # Who is on a visit under this id was here today: the id is the day's.
-            was_here = not begins_visit and not hit.identity.formerly
-            touches.append(Touch(begins_visit, begins_page, not was_here and day.add(visitor)))
-            touched[audience, visitor] = hit
-            if not hit.bot:
-                _raise_peak(peaks, (hit.site.id, hit.hour.day), visits.current(), hit.at.wall_ms)
-        people = {hit.site.id: self._visits_of(hit.site, (hit.site.id, False)) for hit in hits}
+            is_new = (begins_visit or identity.formerly != ()) and group.day.add(identity.visitor)
+            touches.append(Touch(begins_visit, begins_page, is_new))
+            group.left[identity.visitor] = hit
+            current = visits.current()
+            if current > group.most:
+                group.most, group.most_at_ms = current, hit.at.wall_ms
+        people = {group.site.id: group.visits for (_, bot, _), group in groups.items() if not bot}
+        for group in groups.values():
+            if group.site.id not in people:
+                people[group.site.id] = self._visits_of(group.site, (group.site.id, False))
         for visits in people.values():
             visits.expire(hits[-1].at.steady_ms)
         return Touched(
             touches=touches,
             current={site_id: visits.current() for site_id, visits in people.items()},
             pages={(hit.site.id, hit.path): people[hit.site.id].current_on(hit.path) for hit in hits},
-            peaks=peaks,
-            open_visits=self._journal(touched),
+            peaks={
+                (site_id, day): Peak(group.most, group.most_at_ms)
+                for (site_id, bot, day), group in groups.items()
+                if not bot
+            },
+            open_visits=self._journal(left),
         )
 
     async def current(self, site: Site, now: Moment) -> int:
@@ -101,49 +142,46 @@ class MemoryPresence:
             visits.expire(now.steady_ms)
             if not visits:
                 del self._visits[audience]
-        for days in self._days.values():
-            for day in sorted(days)[:-DAYS_KEPT]:
-                del days[day]
-        self._unread = {(audience, day) for audience, day in self._unread if day in self._days[audience]}
+        days: dict[Audience, list[str]] = {}
+        for site_id, bot, day in sorted(self._days):
+            days.setdefault((site_id, bot), []).append(day)
+        for audience, of_audience in days.items():
+            for day in of_audience[:-DAYS_KEPT]:
+                del self._days[*audience, day]
+        self._unread &= self._days.keys()
 
     def _visits_of(self, site: Site, audience: Audience) -> Visits:
         window_ms, gap_ms = site.window_seconds * 1000, site.visit_gap_seconds * 1000
         visits = self._visits.get(audience)
-        visits = Visits(window_ms, gap_ms) if visits is None else visits.resized(window_ms, gap_ms)
-        self._visits[audience] = visits
+        if visits is None:
+            visits = self._visits[audience] = Visits(window_ms, gap_ms, self._pages)
+        else:
+            visits.resize(window_ms, gap_ms)
         return visits
 
-    async def _day_of(self, hit: Hit) -> Ids:
-        audience, name = (hit.site.id, hit.bot), hit.hour.day
-        days = self._days.setdefault(audience, {})
-        day = days.get(name)
-        if day is not None and not (self._unread and (audience, name) in self._unread):
-            return day
+    async def _read_day(self, key: AudienceDay) -> Ids:
+        site_id, bot, day = key
         try:
-            visitors = await self._store.visitors(hit.site.id, name, hit.bot)
+            visitors = await self._store.visitors(site_id, day, bot)
         except Unreachable:
             # Those who come meanwhile are new, as far as anybody can tell.
             visitors = []
-            self._unread.add((audience, name))
+            self._unread.add(key)
         else:
-            self._unread.discard((audience, name))
-        if day is None:
-            day = days[name] = Ids(visitors)
+            self._unread.discard(key)
+        known = self._days.get(key)
+        if known is None:
+            known = self._days[key] = Ids(visitors)
         else:
             for visitor in visitors:
-                day.add(visitor)
-        return day
+                known.add(visitor)
+        return known
 
-    def _journal(self, touched: dict[tuple[Audience, int], Hit]) -> bytes:
-        left = []
-        for (audience, visitor), hit in touched.items():
-            visit = self._visits[audience].open_visit(visitor)
-            if visit is not None:
-                left.append((audience, hit, visit.paths))
-        return journal.write(self._process, left)
-
-
-def _raise_peak(peaks: dict[tuple[int, str], Peak], key: tuple[int, str], visitors: int, at_ms: int) -> None:
-    peak = peaks.get(key)
-    if peak is None or visitors > peak.visitors:
-        peaks[key] = Peak(visitors, at_ms)
+    def _journal(self, left: Mapping[Audience, Mapping[int, Hit]]) -> bytes:
+        touched = (
+            (audience, hit, trail)
+            for audience, hits in left.items()
+            for visitor, hit in hits.items()
+            if (trail := self._visits[audience].trail(visitor))
+        )
+        return journal.write(self._process, touched, self._pages.paths)
