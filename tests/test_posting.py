@@ -102,16 +102,22 @@ async def test_the_registry_and_a_backup_know_the_journal(
     assert copy | {"newcomers": [], "receipts": []} == rows(database.path) | {"newcomers": [], "receipts": []}
 
 
+def older_file(path: Path, steps: int) -> sqlite3.Connection:
+    """A new file, as a program with so many steps of the schema made it."""
+    file = sqlite3.connect(path, isolation_level=None)
+    file.execute("PRAGMA application_id = 1937006964")
+    file.execute("CREATE TABLE schema_steps (step INTEGER PRIMARY KEY, name TEXT, done_at TEXT) STRICT")
+    for step, name, statements in list(schema_steps())[:steps]:
+        for statement in statements:
+            file.execute(statement)
+        file.execute("INSERT INTO schema_steps VALUES (?, ?, '')", (step, name))
+    return file
+
+
 async def test_batches_of_an_older_schema_are_not_posted_again(tmp_path: Path):
     """They were added to the tables when they were committed; their open visits are known as before."""
     path = tmp_path / "stats.db"
-    with closing(sqlite3.connect(path, isolation_level=None)) as file:
-        file.execute("PRAGMA application_id = 1937006964")
-        file.execute("CREATE TABLE schema_steps (step INTEGER PRIMARY KEY, name TEXT, done_at TEXT) STRICT")
-        for step, name, statements in list(schema_steps())[:4]:
-            for statement in statements:
-                file.execute(statement)
-            file.execute("INSERT INTO schema_steps VALUES (?, ?, '')", (step, name))
+    with closing(older_file(path, 4)) as file:
         for number in (1, 2):
             file.execute(
                 "INSERT INTO commits (id, at_ms, open_visits, tally) VALUES (?, ?, ?, ?)",
@@ -127,6 +133,23 @@ async def test_batches_of_an_older_schema_are_not_posted_again(tmp_path: Path):
     assert (await store.history(1, TODAY, TODAY)).total == PageTotals(3, 6)
     await database.close()
     assert rows(path)["totals"] == [(1, 0, 3, 6)]
+
+
+async def test_the_journal_of_an_older_program_is_posted(tmp_path: Path):
+    """One that kept a journal, and posted what was in it otherwise."""
+    path = tmp_path / "stats.db"
+    with closing(older_file(path, 5)) as file:
+        for number in (1, 2):
+            of = batch(number, a_tally(visitors=(number,)), receipts=(number,))
+            file.execute(
+                "INSERT INTO batches (id, at_ms, open_visits, tally) VALUES (?, ?, ?, ?)",
+                (of.id, of.at_ms, of.open_visits, as_json(of)),
+            )
+    database = await Database.open(path, serving=True)
+    store = SqliteStore(database)
+    assert await store.visitors(1, TODAY, False) == await store.receipts() == [1, 2]
+    await database.close()
+    assert rows(path)["totals"] == [(1, 0, 2, 4)]
 
 
 def test_what_is_written_is_read():

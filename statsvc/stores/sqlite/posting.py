@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from statsvc.errors import StoreError
 from statsvc.model import DayCounts, History, PageTotals
 from statsvc.ports import Batch
-from statsvc.stores.batch_json import as_json, of_json
+from statsvc.stores.batch_json import as_texts, of_json
 from statsvc.stores.sqlite.database import Database
 from statsvc.tally import Tally, add, higher
 
@@ -21,10 +21,15 @@ POST_SECONDS = 1.0
 SHARE = 20
 """Else for so many times of what the last posting took: commits wait meanwhile."""
 LONGEST_SECONDS = 10.0
-MOST_BYTES = 8_000_000
+MOST_BYTES = 16_000_000
 """More is not left in the journal alone: it would take long to read after a crash."""
-MOST_IDS = 50_000
-"""Nor more ids of visitors and events: as JSON, and as SQLite takes it apart, they would take much memory."""
+MOST_IDS = 100_000
+"""Nor more ids of visitors and events: they are held in memory meanwhile."""
+
+_POST = (
+    "INSERT INTO sums (place, since, at_ms, hours, days, pages, names, newcomers, peaks, receipts) VALUES"
+    " (:place, :since, :at_ms, :hours, :days, :pages, :names, :newcomers, :peaks, :receipts)"
+)
 
 
 class Posting:
@@ -125,12 +130,12 @@ class Posting:
                 return
             loop = asyncio.get_running_loop()
             began = loop.time()
-            together = Batch(self._place, self._at_ms, self._tally, b"", self._receipts)
-            row = self._place, self._at_ms, as_json(together), self._since
+            texts = as_texts(self._tally, self._receipts)
+            row = texts | {"place": self._place, "since": self._since, "at_ms": self._at_ms}
             self._clear()  # what comes meanwhile is for the next
             self._since = self._place
             try:
-                await self._database.write("INSERT INTO postings VALUES (?, ?, ?, ?)", row)
+                await self._database.write(_POST, row)
             except sqlite3.IntegrityError as exc:
                 self.forget()
                 raise StoreError(f"{self._database.path}: {exc}") from exc
