@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from statsvc.calendar import local_hour
@@ -59,7 +59,7 @@ class Board:
         totals = self._held(site, now)
         if totals is None:
             async with self.between_commits:
-                totals = self._held(site, now) or (await self._read([site], now))[0]
+                (totals,) = await self._totals_of([site], now)
         return totals
 
     async def answer(self, site: Site, paths: Mapping[str, str], now: Moment) -> bytes:
@@ -92,7 +92,7 @@ class Board:
             totals = await self.totals(site, now)
             yield totals.as_dict(await self._presence.current(site, now), now.wall_ms)
 
-    async def settle(self, sites: Iterable[Site], tally: Tally, touched: Touched, now: Moment) -> "Answers":
+    async def settle(self, sites: Collection[Site], tally: Tally, touched: Touched, now: Moment) -> "Answers":
         """Take in a commit, with `between_commits` held, and write the answers to its hits.
 
         Raises StoreError where history must be read and can't be; the commit stands all the same.
@@ -102,20 +102,17 @@ class Board:
             pages = await self._pages_of(list(touched.pages))
         except StoreError:
             pages = {}  # the site's numbers may be known all the same
-        of_sites: dict[int, bytes] = {}
-        for site in sites:
-            if site.public:
-                totals = self._held(site, now) or (await self._read([site], now))[0]
-                of_sites[site.id] = totals.encoded(touched.current[site.id], now.wall_ms)
-            else:
-                of_sites[site.id] = encode(without_numbers(site, now.wall_ms))
-        private = {site.id for site in sites if not site.public}
+        of_sites = {
+            totals.site.id: totals.encoded(touched.current[totals.site.id], now.wall_ms)
+            for totals in await self._totals_of([site for site in sites if site.public], now)
+        }
         of_pages = {
             key: with_pages(of_sites[key[0]], {key[1]: page_dict(pages[key], current)})
             for key, current in touched.pages.items()
-            if key[0] not in private and key in pages
+            if key[0] in of_sites and key in pages
         }
-        return Answers(of_sites, of_pages)
+        private = {site.id: encode(without_numbers(site, now.wall_ms)) for site in sites if not site.public}
+        return Answers(of_sites | private, of_pages)
 
     def _add(self, tally: Tally) -> None:
         for (site_id, _, path), (visits, pageviews) in tally.pages.items():
@@ -135,19 +132,24 @@ class Board:
             return None
         return totals if totals.today == local_hour(site.zone, now.wall_ms).day else None
 
-    async def _read(self, sites: Sequence[Site], now: Moment) -> list[SiteTotals]:
+    async def _totals_of(self, sites: Sequence[Site], now: Moment) -> list[SiteTotals]:
+        """With `between_commits` held: those that are not held here are read, all at once."""
+        if unread := [site for site in sites if self._held(site, now) is None]:
+            await self._read(unread, now)
+        return [self._sites[site.id] for site in sites]
+
+    async def _read(self, sites: Sequence[Site], now: Moment) -> None:
         days = [local_hour(site.zone, now.wall_ms).day for site in sites]
         histories = await self._store.histories(
             [(site.id, SiteTotals.first_day_needed(day), day) for site, day in zip(sites, days, strict=True)]
         )
-        totals = [SiteTotals(*of) for of in zip(sites, days, histories, strict=True)]
-        self._sites |= {of.site.id: of for of in totals}
-        return totals
+        self._sites |= {of[0].id: SiteTotals(*of) for of in zip(sites, days, histories, strict=True)}
 
     def _held_pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
         held = {key: self._pages[key] for key in keys if key in self._pages}
-        for key in held:
-            self._pages.move_to_end(key)
+        if len(self._pages) > PAGES_HELD // 2:  # else none is let go of for a while, whichever it will be
+            for key in held:
+                self._pages.move_to_end(key)
         return held
 
     async def _pages_of(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
