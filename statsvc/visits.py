@@ -5,7 +5,8 @@ event lies less than `window_ms` back, and is current on the page of the latest 
 current visitors add up to the site's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from statsvc.model import Identity
@@ -86,19 +87,24 @@ class Visits:
         if at >= self._due:
             self.expire(at)
         visitor = identity.visitor
-        seen = self._take(visitor)
-        if seen is None and identity.formerly:
-            seen = self._take_over(visitor, identity.formerly)
-        if seen is not None and at - seen[0] >= self._gap_ms:
-            self._close(visitor, seen[1])
-            seen = None
         page = self._number(path)
-        begins_page = seen is None or (page != seen[1] and self._enter(visitor, seen[1], page))
+        seen = self._current.put(visitor, at, page)
+        if seen is not None:
+            self.pages.current[seen[1]] -= 1
+        else:
+            seen = self._idle.take(visitor)
+            if seen is None and identity.formerly:
+                seen = self._take_over(visitor, identity.formerly)
+        self.pages.current[page] += 1
+        if seen is None or at - seen[0] >= self._gap_ms:
+            self.pages.hold(page)
+            if seen is not None:
+                self._close(visitor, seen[1])
+            return True, True
+        begins_page = page != seen[1] and self._enter(visitor, seen[1], page)
         if begins_page:
             self.pages.hold(page)
-        self._current.put(visitor, at, page)
-        self.pages.current[page] += 1
-        return seen is None, begins_page
+        return False, begins_page
 
     def expire(self, now: int) -> None:
         """Let time pass until `now`."""
@@ -137,16 +143,21 @@ class Visits:
             return () if seen is None else (seen[1],)
         return trail
 
-    def restore(self, visit: OpenVisit) -> None:
-        """Take up a visit where it was left. Call in order of `visit.at`."""
-        trail = [self._number(path) for path in visit.paths]
-        for page in trail:
-            self.pages.hold(page)
-        if len(trail) > 1:
-            self._trails[visit.visitor] = trail
-        self._current.put(visit.visitor, visit.at, trail[-1])
-        self.pages.current[trail[-1]] += 1
+    def restore(self, visits: Iterable[OpenVisit], now: int) -> None:
+        """Take up, as of `now`, visits of visitors who have none, in order of their times."""
+        for visitor, at, paths in visits:
+            for path in paths:
+                page = self._number(path)
+                self.pages.hold(page)
+            if len(paths) > 1:
+                self._trails[visitor] = [self._numbers[path] for path in paths]
+            if at > now - self._window_ms:
+                self._current.put(visitor, at, page)
+                self.pages.current[page] += 1
+            else:
+                self._idle.put(visitor, at, page)
         self._due = 0
+        self.expire(now)
 
     def resize(self, window_ms: int, gap_ms: int) -> None:
         """Other settings hold from now on, for open visits too."""
@@ -156,9 +167,8 @@ class Visits:
         for _, _, page in self._idle:
             self.pages.current[page] += 1
         every = Window()
-        for window in (self._idle, self._current):
-            for visitor, at, page in window:
-                every.put(visitor, at, page)
+        for visitor, at, page in chain(self._idle, self._current):
+            every.put(visitor, at, page)
         self._current, self._idle = every, Window()
 
     def _number(self, path: str) -> int:
@@ -168,16 +178,13 @@ class Visits:
             page = self._numbers[path] = self.pages.add(path)
         return page
 
-    def _take(self, visitor: int) -> tuple[int, int] | None:
-        seen = self._current.take(visitor)
-        if seen is not None:
-            self.pages.current[seen[1]] -= 1
-            return seen
-        return self._idle.take(visitor)
-
     def _take_over(self, visitor: int, formerly: tuple[int, ...]) -> tuple[int, int] | None:
         for former in formerly:
-            seen = self._take(former)
+            seen = self._current.take(former)
+            if seen is not None:
+                self.pages.current[seen[1]] -= 1
+            else:
+                seen = self._idle.take(former)
             if seen is not None:
                 if former in self._trails:
                     self._trails[visitor] = self._trails.pop(former)

@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statsvc import ids as ids_module
-from statsvc.ids import FEW, PARTS, Ids
+from statsvc.ids import FEW, PARTS, Ids, IdTable
 
 # Small ones, and such as meet in one part.
-IDS = st.lists(st.one_of(st.integers(0, 50), st.integers(0, 40).map(lambda number: number * PARTS)))
+ONE = st.one_of(st.integers(0, 50), st.integers(0, 40).map(lambda number: number * PARTS))
+IDS = st.lists(ONE)
 
 
 @pytest.mark.parametrize("few", [3, FEW], ids=["in parts", "few"])
@@ -32,3 +33,20 @@ def test_many_take_little_memory():
     parts = Ids(many)._parts
     size = sum(map(sys.getsizeof, parts))
     assert size < (sys.getsizeof(set(many)) + sum(map(sys.getsizeof, many))) / 3
+
+
+@given(few=IDS, steps=st.lists(st.tuples(ONE, st.integers(0, 3))))
+def test_a_table_has_a_number_for_each(few, steps):
+    """Whatever is set, asked for and taken out, in whatever order."""
+    known = {one: one + 1 for one in few}
+    table = IdTable(known.items())
+    for one, number in steps:
+        if number:
+            assert table.swap(one, number) == known.get(one)
+            known[one] = number
+        else:
+            assert table.pop(one, None) == known.pop(one, None)
+        assert table.get(one) == known.get(one)
+        assert (one in table) is (one in known)
+        assert len(table) == len(known)
+        assert sorted(table.items()) == sorted(known.items())

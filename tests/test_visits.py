@@ -72,9 +72,7 @@ def test_a_restart_knows_every_open_visit(events):
         if place % 3 == 2:
             visits.expire(now)
             restored = Visits(WINDOW, GAP)
-            for visit in _open(visits):
-                restored.restore(visit)
-            restored.expire(now)
+            restored.restore(_open(visits), now)
             assert _open(restored) == _open(visits)
             assert restored.current() == visits.current()
             visits.touch(Identity(visitor), path, now)

@@ -1,44 +1,45 @@
 import tracemalloc
-from collections import OrderedDict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statsvc.window import Window
+from statsvc import window as window_module
+from statsvc.window import FEW, Window
 
-TOUCHES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 50)), max_size=200)
+# Of one span of time, and of many.
+PASSED = st.one_of(st.integers(0, 50), st.integers(0, 500))
+TOUCHES = st.lists(st.tuples(st.integers(0, 9), PASSED, st.booleans()), max_size=200)
 
 
-@given(TOUCHES, st.integers(1, 120))
-def test_equals_a_naive_list_of_timestamps(touches, length):
+@pytest.fixture(params=[3, FEW], ids=["many", "few"])
+def few(request):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window_module, "FEW", request.param)
+        yield
+
+
+@given(touches=TOUCHES, length=st.one_of(st.integers(1, 120), st.integers(1, 3000)))
+def test_equals_a_naive_list_of_timestamps(few, touches, length):
     """At every moment the window holds exactly the keys that a list of all timestamps says are in it."""
-    window, timestamps, now = Window(), [], 0
-    for key, passed in touches:
-        now += passed
-        list(window.expire(now - length))
-        window.put(key, now, key % 3)
-        timestamps.append((now, key))
-        naive = {key for at, key in timestamps if now - at < length}
-        assert {key for key, _, _ in window} == naive
-        assert len(window) == len(naive)
-        for there in naive:
-            last = max(at for at, other in timestamps if other == there)
-            assert window.get(there) == (last, there % 3)
-
-
-@given(TOUCHES)
-def test_expires_oldest_first_and_each_key_once(touches):
-    """What expires comes in the order in which it was last seen, and is then gone."""
     window, now = Window(), 0
-    last: dict[int, int] = {}
-    for key, passed in touches:
+    last: dict[int, tuple[int, int]] = {}
+    for place, (key, passed, taken) in enumerate(touches):
         now += passed
-        window.put(key, now)
-        last.pop(key, None)
-        last[key] = now
-    assert [(key, at) for key, at, _ in window.expire(now)] == list(last.items())
-    assert len(window) == 0
+        over = [(*last.pop(other), other) for other, (at, _) in list(last.items()) if now - at >= length]
+        assert window.oldest() <= min([at for at, _, _ in over], default=now)
+        gone = [(at, tag, other) for other, at, tag in window.expire(now - length)]
+        assert [at for at, _, _ in gone] == sorted(at for at, _, _ in over)
+        assert sorted(gone) == sorted(over)
+        if taken:
+            assert window.take(key) == last.pop(key, None)
+        assert window.put(key, now, place % 3) == last.get(key)
+        last[key] = (now, place % 3)
+        held = list(window)
+        assert {other: (at, tag) for other, at, tag in held} == last
+        assert [at for _, at, _ in held] == sorted(at for at, _ in last.values())
+        assert len(window) == len(held) == len(last)
+        assert all(window.get(other) == last.get(other) for other in range(10))
 
 
 def test_time_that_goes_back_counts_as_the_newest():
@@ -59,34 +60,44 @@ def test_take_removes_and_tells():
     assert 7 not in window
 
 
-def test_a_million_visitors_cost_about_150_bytes_each():
+def test_a_million_visitors_cost_about_34_bytes_each():
     """Memory for a million visitors, ids and times included."""
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     window, tag_of_a_busy_site = Window(), 1000
     for number in range(1_000_000):
-        window.put((number * 0x9E3779B97F4A7C15) & (2**60 - 1), 10**11 + number, tag_of_a_busy_site)
+        key = (number * 0x9E3779B97F4A7C15) & (2**60 - 1)
+        window.put(key, 10**11 + number // 10, tag_of_a_busy_site)
     bytes_a_visitor = (tracemalloc.get_traced_memory()[0] - before) / 1_000_000
     tracemalloc.stop()
-    assert bytes_a_visitor < 156
+    assert bytes_a_visitor < 36
 
 
-class CountingDict(OrderedDict[int, int]):
+def test_who_comes_back_all_the_time_takes_no_more_memory():
+    """What is held is bounded by the visitors, not by their events."""
+    window = Window()
+    for now in range(100_000):
+        list(window.expire(now - 5000))
+        window.put(now % 100, now)
+    assert len(window._opened) + sum(map(len, window._spans.values())) / 2 <= 100
+
+
+class CountingDict(dict[int, int]):
     """Counts what is done to it."""
 
     steps = 0
 
-    def __getitem__(self, key):
+    def get(self, key, default=None):
         self.steps += 1
-        return super().__getitem__(key)
+        return super().get(key, default)
 
-    def __delitem__(self, key):
+    def pop(self, key, default=None):
         self.steps += 1
-        super().__delitem__(key)
+        return super().pop(key, default)
 
-    def __iter__(self):
+    def __setitem__(self, key, entry):
         self.steps += 1
-        return super().__iter__()
+        super().__setitem__(key, entry)
 
 
 @pytest.mark.parametrize("keys", [10, 100_000])

@@ -28,7 +28,7 @@ class _Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     wall_ms: _Ms
     steady_ms: _Ms
     """The visit's latest event on both clocks; the steady one means something to the same process only."""
-    pages: Sequence[int]
+    pages: tuple[int, ...]
     """In the order of the visit's trail; the record's `paths` has what they are."""
     formerly: tuple[_Id, ...]
 
@@ -75,7 +75,7 @@ def write(
     for (site_id, bot), hit, trail in touched:
         visitor, formerly = hit.identity
         wall_ms, steady_ms = hit.at
-        entries.append(_Entry(site_id, bot, visitor, wall_ms, steady_ms, trail, formerly))
+        entries.append(_Entry(site_id, bot, visitor, wall_ms, steady_ms, tuple(trail), formerly))
     named = set[int]().union(*(entry.pages for entry in entries))
     return _encode(_Record(process, {page: paths[page] for page in named}, entries))
 
@@ -133,6 +133,7 @@ def _fold(journals: Sequence[bytes], now: Moment, *, own: bool) -> Folded:
     tuples: dict[tuple[str, ...], tuple[str, ...]] = {}
     for journal in reversed(journals):
         record = _record(journal)
+        trails: dict[tuple[int, ...], tuple[str, ...]] = {}
         for entry in reversed(record.visits):
             audience = (entry.site, entry.bot)
             if audience not in known:
@@ -142,8 +143,11 @@ def _fold(journals: Sequence[bytes], now: Moment, *, own: bool) -> Folded:
             visitor = entry.visitor
             if visitor not in known[audience]:
                 known[audience].add(visitor)
-                paths = tuple([record.paths[page] for page in entry.pages])
-                visits[audience].add(visitor, at, tuples.setdefault(paths, paths))
+                paths = trails.get(entry.pages)
+                if paths is None:
+                    paths = tuple([record.paths[page] for page in entry.pages])
+                    paths = trails[entry.pages] = tuples.setdefault(paths, paths)
+                visits[audience].add(visitor, at, paths)
             for given_up in entry.formerly:
                 known[audience].add(given_up)
                 former.setdefault(audience, {}).setdefault(given_up, at)
@@ -191,9 +195,10 @@ def _record(journal: bytes) -> _Record:
         record = _decode(journal)
         if isinstance(record.paths, list):
             record.paths = dict(enumerate(record.paths))
-        if not all(entry.pages for entry in record.visits):
+        trails = {entry.pages for entry in record.visits}
+        if () in trails:
             raise ValueError("a visit of no page")
-        if not record.paths.keys() >= set[int]().union(*(entry.pages for entry in record.visits)):
+        if not record.paths.keys() >= set[int]().union(*trails):
             raise ValueError("it names a page that is not there")
     return record
 

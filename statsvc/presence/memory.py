@@ -66,11 +66,7 @@ class MemoryPresence:
         self._pages = Pages()
         for audience, open_visits in folded.visits.items():
             if audience[0] in known:
-                visits = self._visits_of(known[audience[0]], audience)
-                for visit in open_visits:
-                    visits.restore(visit)
-        for visits in self._visits.values():
-            visits.expire(now.steady_ms)
+                self._visits_of(known[audience[0]], audience).restore(open_visits, now.steady_ms)
 
     async def touch(self, hits: Sequence[Hit]) -> Touched:
         groups: dict[AudienceDay, _Group] = {}
