@@ -84,6 +84,9 @@ class IdTable:
             return self._numbers[one % PARTS][place]
         return None
 
+    def __setitem__(self, one: int, number: int) -> None:
+        self.swap(one, number)
+
     def swap(self, one: int, number: int) -> int | None:
         """Set its number; tells what `get` did before."""
         part, numbers = self._parts[one % PARTS], self._numbers[one % PARTS]

@@ -97,12 +97,15 @@ class Window:
             if -noted > until:
                 return
             opened.pop()
-            entry = entries.get(key)
-            if entry is not None and entry & _AT_MASK == -noted:
-                entries.pop(key, None)
-                yield key, -noted, entry >> _AT_BITS
-            elif entry is not None:
-                self._note(key, entry & _AT_MASK)
+            entry = entries.pop(key, None)
+            if entry is None:
+                continue
+            at = entry & _AT_MASK
+            if at == -noted:
+                yield key, at, entry >> _AT_BITS
+            else:
+                entries[key] = entry
+                self._note(key, at)
 
     def _note(self, key: int, at: int) -> None:
         span = at >> _SPAN_BITS
