@@ -1,7 +1,8 @@
 """What happens to an event, step by step: page, site, limits, identity, judgement, ingest."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from statsvc.announcements import Announcer, Dropped, Limited
 from statsvc.board import Board
@@ -18,7 +19,7 @@ from statsvc.totals import encode, without_numbers
 from statsvc.visitor import identify
 
 
-class Collected(NamedTuple):
+class Collected(Struct, frozen=True, gc=False):
     answer: bytes
     """The totals of the first site that knew the event, as JSON."""
     dropped: Sequence[DropReason]

@@ -126,7 +126,7 @@ class Duplicates:
         return self._receipts
 
     def _is_repeat(self, hit: Hit) -> bool:
-        visitor, formerly = hit.identity
+        visitor, formerly = hit.identity.visitor, hit.identity.formerly
         now = hit.at.steady_ms
         for known_as in (visitor, *formerly):
             viewed = self._viewed_ms.get((hit.site.id, known_as, hit.path))

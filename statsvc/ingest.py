@@ -9,7 +9,8 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from statsvc.announcements import Announcer, CommitFailed, Committed, Fault
 from statsvc.board import Answers, Board
@@ -34,7 +35,7 @@ HANGING_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 5
 
 
-class Recorded(NamedTuple):
+class Recorded(Struct, frozen=True, gc=False):
     """Hits are durable."""
 
     answers: Answers

@@ -1,4 +1,7 @@
-"""The nouns. All are values: nothing here does anything."""
+"""The nouns. All are values: nothing here does anything.
+
+Those that every event makes anew are structs, which are made in a third of the time of a named tuple.
+"""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -11,7 +14,7 @@ from statsvc.calendar import LocalHour
 DEFAULT_TIME_ZONE = "UTC"
 
 
-class Moment(NamedTuple):
+class Moment(msgspec.Struct, frozen=True, gc=False, order=True):
     """One reading of both clocks.
 
     The wall clock says in which hour and day an event lies; it may step. The steady clock says how
@@ -104,7 +107,7 @@ class Page(NamedTuple):
     path: str
 
 
-class Identity(NamedTuple):
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """Who a visitor is today, and who the same visitor may have been a moment ago."""
 
     visitor: int
@@ -129,7 +132,7 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
     """What a second sending of the same event has too; None where nothing tells."""
 
 
-class Touch(NamedTuple):
+class Touch(msgspec.Struct, frozen=True, gc=False):
     """What a hit began."""
 
     visit: bool

@@ -73,7 +73,7 @@ def parts_of(hits: Sequence[Hit]) -> Iterator[list[Hit]]:
     part: list[Hit] = []
     met: set[tuple[int, bool, int]] = set()
     for hit in hits:
-        visitor, formerly = hit.identity
+        visitor, formerly = hit.identity.visitor, hit.identity.formerly
         if len(part) == HITS_AT_ONCE or any((hit.site.id, hit.bot, former) in met for former in formerly):
             yield part
             part, met = [], set()

@@ -73,9 +73,10 @@ def write(
     """
     entries = []
     for (site_id, bot), hit, trail in touched:
-        visitor, formerly = hit.identity
-        wall_ms, steady_ms = hit.at
-        entries.append(_Entry(site_id, bot, visitor, wall_ms, steady_ms, tuple(trail), formerly))
+        who, at = hit.identity, hit.at
+        entries.append(
+            _Entry(site_id, bot, who.visitor, at.wall_ms, at.steady_ms, tuple(trail), who.formerly)
+        )
     named = set[int]().union(*(entry.pages for entry in entries))
     return _encode(_Record(process, {page: paths[page] for page in named}, entries))
 
