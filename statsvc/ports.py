@@ -63,11 +63,11 @@ class Store(Protocol):
     async def secrets(self) -> dict[tuple[int, str], bytes]:
         """Every secret that is kept, by site and local day."""
 
-    async def history(self, site_id: int, first_day: str, today: str) -> History:
-        """A site's human totals, and its days from `first_day` on. The cost doesn't grow with history."""
-
     async def histories(self, wanted: Sequence[tuple[int, str, str]]) -> list[History]:
-        """`history` of each site, first day and today of `wanted`; in one round trip, where there are any."""
+        """Of each site, first day and today of `wanted`, its human totals, and its days from the first on.
+
+        The cost doesn't grow with history, and many are read at once.
+        """
 
     async def pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
         """All-time totals of pages, by site and path; pages never seen are left out."""

@@ -1,4 +1,4 @@
-"""What tests agree on: a clock that is set, a moment, a site, and hits made of little."""
+"""What tests agree on: a clock that is set, a moment, a site, hits made of little, and one site's history."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,8 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from statsvc.calendar import local_hour
-from statsvc.model import Hit, Identity, Moment, Site
+from statsvc.model import History, Hit, Identity, Moment, Site
+from statsvc.ports import Store
 
 ZONE = "Asia/Ho_Chi_Minh"
 
@@ -69,3 +70,8 @@ def hit(
 ) -> Hit:
     hour = local_hour(site.zone, at.wall_ms)
     return Hit(site, Identity(visitor, formerly), bot, name, path, hour, at, receipt=receipt)
+
+
+async def history_of(store: Store, site_id: int, first_day: str, today: str) -> History:
+    """One site's."""
+    return (await store.histories([(site_id, first_day, today)]))[0]

@@ -13,7 +13,7 @@ from statsvc.ports import Batch
 from statsvc.presence.memory import MemoryPresence
 from statsvc.sites import Sites
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
-from tests.facts import NOON_MS, FakeClock, hit
+from tests.facts import NOON_MS, FakeClock, history_of, hit
 
 
 class FaultyStore(SqliteStore):
@@ -83,7 +83,7 @@ async def parts(
 
 
 async def pageviews(parts: Parts) -> int:
-    return (await parts.store.history(1, "2026-01-01", "2026-11-23")).total.pageviews
+    return (await history_of(parts.store, 1, "2026-01-01", "2026-11-23")).total.pageviews
 
 
 async def test_the_first_hit_is_committed_at_once_and_later_ones_gather(parts, clock):

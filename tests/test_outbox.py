@@ -19,7 +19,7 @@ from statsvc.stores.outbox import store as outbox_module
 from statsvc.stores.outbox.file import OUTBOX
 from statsvc.stores.sqlite import Database, SqliteStore
 from statsvc.tally import Tally
-from tests.facts import NOON_MS
+from tests.facts import NOON_MS, history_of
 from tests.test_log import Listener
 from tests.test_stores import TODAY, a_tally, batch, postgres
 
@@ -97,7 +97,7 @@ class Node:
                 await asyncio.sleep(0.001)
 
     async def pageviews(self) -> int:
-        return (await self.store.history(1, TODAY, TODAY)).total.pageviews
+        return (await history_of(self.store, 1, TODAY, TODAY)).total.pageviews
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +199,7 @@ async def test_what_waits_is_added_to_what_the_store_tells(node, remote, monkeyp
     monkeypatch.setattr(OutboxStore, "_deliver_for_ever", lambda _: asyncio.Event().wait())
     await node.start()
     assert node.store.outbox.batches == 2
-    history = await node.store.history(1, TODAY, TODAY)
+    history = await history_of(node.store, 1, TODAY, TODAY)
     assert history.total == PageTotals(16, 23)
     assert history.days == {TODAY: DayCounts(11, 16, 3)}
     assert history.peak == history.peak_today == Peak(5, NOON_MS)
@@ -376,7 +376,7 @@ async def test_what_an_older_program_kept_is_delivered(node, remote):
     await node.start()
     await node.delivered()
     assert remote.committed == [2**63 - 1]
-    assert (await node.store.history(1, TODAY, TODAY)).peak == Peak(1, NOON_MS)
+    assert (await history_of(node.store, 1, TODAY, TODAY)).peak == Peak(1, NOON_MS)
     assert await node.store.receipts() == [1, 2]
     assert await node.store.visitors(1, TODAY, False) == [7]
 
@@ -406,7 +406,7 @@ async def test_a_batch_that_is_brought_again_after_hours_is_counted_once(tmp_pat
         assert await other.open_visits() == []
         for number in (*range(20, 120), 1000):
             await store.commit(batch(number, a_tally(), at_ms=NOON_MS))
-        assert (await store.history(1, TODAY, TODAY)).total == PageTotals(121, 242)
+        assert (await history_of(store, 1, TODAY, TODAY)).total == PageTotals(121, 242)
 
 
 @hypothesis_settings(max_examples=25)

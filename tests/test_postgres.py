@@ -18,7 +18,7 @@ from statsvc.ports import Batch
 from statsvc.stores.batch_json import as_json
 from statsvc.stores.postgres import PostgresDatabase, PostgresRegistry, PostgresStore, audit, database
 from statsvc.tally import Tally
-from tests.facts import NOON_MS
+from tests.facts import NOON_MS, history_of
 from tests.postgres import PostgresServer, shared
 from tests.test_stores import DAY_MS, TODAY, a_tally, batch
 
@@ -119,7 +119,7 @@ async def test_a_retry_waits_for_the_first_try_that_still_runs(nodes, url, ends)
         await until_it_waits(url)
         await lost.execute(ends)
         await retry
-    assert (await nodes[1].history(1, TODAY, TODAY)).total == PageTotals(1, 2)
+    assert (await history_of(nodes[1], 1, TODAY, TODAY)).total == PageTotals(1, 2)
 
 
 async def test_a_batch_is_one_round_trip(url):
@@ -232,7 +232,7 @@ async def test_every_node_keeps_house_at_once_while_others_commit(nodes, url):
             await store.let_go_of_page_days("2026-11-20")
 
     await asyncio.gather(*map(commit, nodes), *map(keep_house, nodes))
-    assert (await nodes[0].history(1, TODAY, TODAY)).total == PageTotals(2000, 2000)
+    assert (await history_of(nodes[0], 1, TODAY, TODAY)).total == PageTotals(2000, 2000)
     await keep_house(nodes[0])
     assert await nodes[0].paths(1, "2026-11-19") == set()
     assert len(await nodes[0].open_visits()) == len(await nodes[0].receipts()) > 0
@@ -254,7 +254,7 @@ async def test_a_newer_schema_says_whom_it_lets_in(nodes, url):
         )
         await nodes[0].commit(batch(1, a_tally()))
         async with node(url) as started:
-            assert (await started.history(1, TODAY, TODAY)).total == PageTotals(1, 2)
+            assert (await history_of(started, 1, TODAY, TODAY)).total == PageTotals(1, 2)
         await newer.execute("INSERT INTO schema_steps VALUES (91, 'much later', 91)")
     with pytest.raises(SchemaTooNew, match="it lets in programs that know schema 91, and this one"):
         await PostgresDatabase.open(url)
@@ -332,7 +332,7 @@ async def test_a_crashed_server_is_found_again_with_all_that_was_acknowledged(ow
             await store.commit(batch(2, a_tally()))
         own_server.start()
         await store.commit(batch(2, a_tally()))
-        assert (await store.history(1, TODAY, TODAY)).total == PageTotals(2, 4)
+        assert (await history_of(store, 1, TODAY, TODAY)).total == PageTotals(2, 4)
 
 
 async def test_a_server_that_hangs_is_not_waited_for(own_server, monkeypatch):
@@ -357,7 +357,7 @@ async def test_a_server_that_hangs_is_not_waited_for(own_server, monkeypatch):
                 with suppress(StoreError):  # two seconds may be little
                     await store.commit(batch(1, a_tally()))
                     break
-        assert (await store.history(1, TODAY, TODAY)).total == PageTotals(1, 2)
+        assert (await history_of(store, 1, TODAY, TODAY)).total == PageTotals(1, 2)
 
 
 async def test_the_servers_clock_is_told(nodes):

@@ -15,7 +15,7 @@ from statsvc.stores.postgres import (
     PostgresStore,
     replica,
 )
-from tests.facts import NOON_MS
+from tests.facts import NOON_MS, history_of
 from tests.postgres import PostgresServer
 from tests.process import eventually
 from tests.test_stores import TODAY, a_tally, batch
@@ -55,7 +55,7 @@ def catch_up(primary: PostgresServer, standby: PostgresServer) -> None:
 
 
 async def total(store: PostgresStore) -> PageTotals:
-    history = await store.history(1, TODAY, TODAY)
+    history = await history_of(store, 1, TODAY, TODAY)
     assert await store.pages([(1, "/a")]) == {(1, "/a"): history.total}
     return history.total
 
@@ -118,6 +118,6 @@ async def test_a_replica_that_was_promoted_answers_no_more(primary):
                 followed._database = promoted
                 assert await followed.changed() == {1}
                 assert await followed.changed() == set()
-                assert (await followed.history(1, TODAY, TODAY)).total == PageTotals(1, 2)
+                assert (await history_of(followed, 1, TODAY, TODAY)).total == PageTotals(1, 2)
             finally:
                 await promoted.close()

@@ -13,7 +13,7 @@ from statsvc.stores.batch_json import as_json, of_json
 from statsvc.stores.sqlite import Database, SqliteStore
 from statsvc.stores.sqlite.backup import back_up
 from statsvc.stores.sqlite.database import schema_steps
-from tests.facts import NOON_MS
+from tests.facts import NOON_MS, history_of
 from tests.test_stores import TODAY, a_tally, batch
 
 TABLES = ("hours", "days", "totals", "pages", "page_days", "names", "peaks", "newcomers", "receipts")
@@ -54,7 +54,7 @@ async def test_what_is_in_the_journal_alone_is_in_every_answer(store, database: 
     await store.commit(batch(7, a_tally(9, visitors=(7,))))
     await store.commit(batch(8, a_tally(1, day="2026-11-24", visitors=(8,))))
     posted = rows(database.path)["totals"]
-    history = await store.history(1, TODAY, TODAY)
+    history = await history_of(store, 1, TODAY, TODAY)
     assert history.total == PageTotals(18, 10)
     assert history.days == {TODAY: DayCounts(17, 8, 4), "2026-11-24": DayCounts(1, 2, 1)}
     assert history.peak == history.peak_today == Peak(9, NOON_MS)
@@ -68,15 +68,15 @@ async def test_the_journal_of_a_process_that_was_killed_is_posted(store, databas
     other = await Database.open(database.path, serving=False)
     try:
         after = SqliteStore(other)
-        assert (await after.history(1, TODAY, TODAY)).total == PageTotals(8, 6)
+        assert (await history_of(after, 1, TODAY, TODAY)).total == PageTotals(8, 6)
         await after.commit(batch(9, a_tally()))
-        assert (await after.history(1, TODAY, TODAY)).total == PageTotals(9, 8)
+        assert (await history_of(after, 1, TODAY, TODAY)).total == PageTotals(9, 8)
     finally:
         await other.close()
     assert rows(database.path)["totals"] == [(1, 0, 9, 8)]
     with pytest.raises(StoreError, match="something else was posted meanwhile"):
         await store.receipts()  # two on one file: the second is told, and reads the file again
-    assert (await store.history(1, TODAY, TODAY)).total == PageTotals(9, 8)
+    assert (await history_of(store, 1, TODAY, TODAY)).total == PageTotals(9, 8)
 
 
 async def test_closing_posts(tmp_path: Path):
@@ -130,7 +130,7 @@ async def test_batches_of_an_older_schema_are_not_posted_again(tmp_path: Path):
     assert await store.receipts() == [1, 2]
     assert rows(path) == before
     await store.commit(batch(3, a_tally(), open_visits=b"more", receipts=(3,)))
-    assert (await store.history(1, TODAY, TODAY)).total == PageTotals(3, 6)
+    assert (await history_of(store, 1, TODAY, TODAY)).total == PageTotals(3, 6)
     await database.close()
     assert rows(path)["totals"] == [(1, 0, 3, 6)]
 

@@ -23,7 +23,7 @@ from statsvc.stores.outbox import OutboxStore
 from statsvc.stores.postgres import PostgresDatabase, PostgresRegistry, PostgresStore
 from statsvc.stores.sqlite import Database, SqliteRegistry, SqliteStore
 from statsvc.tally import Tally
-from tests.facts import NOON_MS
+from tests.facts import NOON_MS, history_of
 from tests.postgres import database_of
 
 TODAY = "2026-11-23"
@@ -106,7 +106,7 @@ async def test_what_was_committed_is_there_after_a_restart(opener, tmp_path):
     async with opener(tmp_path) as first:
         await first.store.commit(batch(1, a_tally(), open_visits=b"journal"))
     async with opener(tmp_path) as second:
-        history = await second.store.history(1, "2026-01-01", TODAY)
+        history = await history_of(second.store, 1, "2026-01-01", TODAY)
         assert history.total == PageTotals(1, 2)
         assert history.days == {TODAY: DayCounts(1, 2, 1)}
         assert history.peak == history.peak_today == Peak(1, NOON_MS)
@@ -134,7 +134,7 @@ async def test_a_batch_counts_once_however_often_it_is_committed(opened):
     for _ in range(3):
         await opened.store.commit(batch(1, a_tally()))
     await opened.store.commit(batch(2, a_tally()))
-    assert (await opened.store.history(1, TODAY, TODAY)).total == PageTotals(2, 4)
+    assert (await history_of(opened.store, 1, TODAY, TODAY)).total == PageTotals(2, 4)
     assert await opened.store.visitors(1, TODAY, False) == [7, 7]
 
 
@@ -151,7 +151,7 @@ async def test_batches_add_up(opener, counts, tmp_path_factory):
     async with opener(tmp_path_factory.mktemp("store")) as opened:
         for number, (visits, pageviews, day) in enumerate(counts):
             await opened.store.commit(batch(number, a_tally(visits, pageviews, day)))
-        history = await opened.store.history(1, "2026-11-22", TODAY)
+        history = await history_of(opened.store, 1, "2026-11-22", TODAY)
         assert history.total == PageTotals(sum(v for v, _, _ in counts), sum(p for _, p, _ in counts))
         for day in ("2026-11-22", TODAY):
             of_day = [(v, p) for v, p, d in counts if d == day]
@@ -168,7 +168,7 @@ async def test_the_histories_of_many_sites_are_those_of_each(opened):
         await opened.store.commit(batch(site, tally))
     await opened.registry.set_baseline(2, 100, 200, "old counter", NOON_MS)
     wanted = [(site, TODAY, TODAY) for site in (2, 3, 1)]
-    assert await opened.store.histories(wanted) == [await opened.store.history(*of) for of in wanted]
+    assert await opened.store.histories(wanted) == [await history_of(opened.store, *of) for of in wanted]
     assert [history.total.visits for history in await opened.store.histories(wanted)] == [2, 0, 1]
     assert await opened.store.histories([]) == []
 
@@ -177,7 +177,7 @@ async def test_bots_are_kept_apart(opened):
     """A bot's counts are in no human number."""
     tally = Tally(days={(1, TODAY, True): [3, 4, 1]}, newcomers={(1, TODAY, True): [9]})
     await opened.store.commit(batch(1, tally))
-    history = await opened.store.history(1, TODAY, TODAY)
+    history = await history_of(opened.store, 1, TODAY, TODAY)
     assert history.total == PageTotals(0, 0)
     assert history.days == {}
     assert await opened.registry.totals(1) == {False: PageTotals(0, 0), True: PageTotals(3, 4)}
@@ -189,7 +189,7 @@ async def test_a_peak_is_the_highest_and_its_first_moment(opened):
     for number, (visitors, at) in enumerate([(3, 10), (5, 20), (5, 30), (2, 40)]):
         await opened.store.commit(batch(number, Tally(peaks={(1, TODAY): Peak(visitors, at)})))
     await opened.store.commit(batch(9, Tally(peaks={(1, "2026-11-24"): Peak(4, 50)})))
-    history = await opened.store.history(1, TODAY, "2026-11-24")
+    history = await history_of(opened.store, 1, TODAY, "2026-11-24")
     assert history.peak == Peak(5, 20)
     assert history.peak_today == Peak(4, 50)
 
@@ -216,7 +216,7 @@ async def test_forget_destroys_what_is_old_and_nothing_else(opened):
     assert await opened.store.visitors(1, "2026-11-20", False) == []
     assert await opened.store.visitors(1, TODAY, False) == [7]
     assert await opened.store.secrets() == {(1, TODAY): TODAY.encode()}
-    assert (await opened.store.history(1, "2026-01-01", TODAY)).total == PageTotals(2, 4)
+    assert (await history_of(opened.store, 1, "2026-01-01", TODAY)).total == PageTotals(2, 4)
 
 
 async def test_the_least_read_pages_become_one(opened):
@@ -254,7 +254,7 @@ async def test_open_visits_come_in_the_order_of_their_commits(opened):
 async def test_a_probe_commits(opened):
     """A probe changes no number."""
     await opened.store.probe()
-    assert (await opened.store.history(1, TODAY, TODAY)).total == PageTotals(0, 0)
+    assert (await history_of(opened.store, 1, TODAY, TODAY)).total == PageTotals(0, 0)
 
 
 async def test_another_process_changes_are_noticed_once(opener, tmp_path):
@@ -297,7 +297,7 @@ async def test_the_newest_baseline_that_is_not_undone_holds(opened):
     site = await registry.add(Site(id=0, domain="hue.gov.vn"), NOON_MS)
 
     async def baseline() -> PageTotals:
-        return (await store.history(site.id, TODAY, TODAY)).baseline
+        return (await history_of(store, site.id, TODAY, TODAY)).baseline
 
     assert await baseline() == PageTotals(0, 0)
     await registry.set_baseline(site.id, 1000, 5000, "old counter", NOON_MS)
@@ -342,7 +342,7 @@ async def test_reading_totals_reads_no_more_with_history(opened):
     for year in range(2016, 2027):
         tally = Tally(days={(1, f"{year}-{month:02}-01", False): [1, 1, 1] for month in range(1, 12)})
         await opened.store.commit(batch(year, tally))
-    history = await opened.store.history(1, "2026-01-01", TODAY)
+    history = await history_of(opened.store, 1, "2026-01-01", TODAY)
     assert history.total == PageTotals(121, 121)
     assert len(history.days) == 11
 
@@ -355,6 +355,6 @@ async def test_days_of_pages_are_let_go_and_nothing_else(opened):
     await opened.store.let_go_of_page_days("2026-11-22")
     await opened.store.let_go_of_page_days("2026-11-21")
     assert await opened.store.pages([(1, "/a")]) == {(1, "/a"): PageTotals(2, 4)}
-    history = await opened.store.history(1, "2026-01-01", TODAY)
+    history = await history_of(opened.store, 1, "2026-01-01", TODAY)
     assert history.total == PageTotals(2, 4)
     assert set(history.days) == {"2026-11-20", TODAY}

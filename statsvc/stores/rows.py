@@ -1,4 +1,4 @@
-"""Sites, baselines and tokens as rows: the columns, in order, and the nouns made of them."""
+"""Sites, baselines, tokens and histories as rows: the columns, in order, and the nouns made of them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from statsvc.model import Baseline, Site, Token
+from statsvc.model import Baseline, DayCounts, History, PageTotals, Peak, Site, Token
 
 SETTINGS = "time_zone, aliases, window_seconds, visit_gap_seconds, repeat_seconds, public"
 GIVEN = ", ".join(f"excluded.{name}" for name in SETTINGS.split(", "))
@@ -36,3 +36,17 @@ def baseline_of(row: Sequence[Any]) -> Baseline:
 def token_of(row: Sequence[Any]) -> Token:
     names = ("id", "site_id", "scope", "note", "made_at_ms", "revoked_at_ms")
     return msgspec.convert(dict(zip(names, row, strict=True)), Token)
+
+
+def history_of(row: Sequence[Any]) -> History:
+    """Visits and pageviews in all and of the baseline, visitors and moment of the peak and of today's, and
+    the days as JSON; None for what isn't there.
+    """
+    visits, pageviews, base_visits, base_pageviews, *peaks, days = row
+    return History(
+        total=PageTotals(visits or 0, pageviews or 0),
+        baseline=PageTotals(base_visits or 0, base_pageviews or 0),
+        days={day: DayCounts(*counts) for day, *counts in orjson.loads(days or "[]")},
+        peak=None if peaks[0] is None else Peak(*peaks[:2]),
+        peak_today=None if peaks[2] is None else Peak(*peaks[2:]),
+    )

@@ -112,21 +112,17 @@ class OutboxStore:
     async def secrets(self) -> dict[tuple[int, str], bytes]:
         return await self._ask(self._remote.secrets())
 
-    async def history(self, site_id: int, first_day: str, today: str) -> History:
-        return (await self.histories([(site_id, first_day, today)]))[0]
-
     async def histories(self, wanted: Sequence[tuple[int, str, str]]) -> list[History]:
         async with self._turn:
             known = await self._ask(self._remote.histories(wanted))
             sums = await self._added()
-        return [sums.to_history(history, *of) for history, of in zip(known, wanted, strict=True)]
+        return sums.to_histories(known, wanted)
 
     async def pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
         async with self._turn:
             pages = await self._ask(self._remote.pages(keys))
             sums = await self._added()
-        summed = {key: sums.to_page(key, pages.get(key)) for key in keys}
-        return {key: totals for key, totals in summed.items() if totals is not None}
+        return sums.to_pages(pages, keys)
 
     async def open_visits(self) -> list[bytes]:
         async with self._turn:

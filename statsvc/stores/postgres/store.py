@@ -6,14 +6,13 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-import orjson
-
 from statsvc.errors import StoreError
-from statsvc.model import DayCounts, History, PageTotals, Peak
+from statsvc.model import History, PageTotals
 from statsvc.ports import Batch, Space
 from statsvc.stores.batch_json import as_json
 from statsvc.stores.postgres.database import PostgresDatabase, Row
 from statsvc.stores.postgres.replica import PostgresReplica
+from statsvc.stores.rows import history_of
 
 REMEMBERED_BATCHES = 100
 """Of each node the ids of so many of its last batches are known when the rest of them is forgotten."""
@@ -146,12 +145,9 @@ class PostgresStore:
         rows = await self._database.fetch("SELECT site, day, secret FROM secrets")
         return {(site, day): secret for site, day, secret in rows}
 
-    async def history(self, site_id: int, first_day: str, today: str) -> History:
-        return (await self.histories([(site_id, first_day, today)]))[0]
-
     async def histories(self, wanted: Sequence[tuple[int, str, str]]) -> list[History]:
         columns = [list(column) for column in zip(*wanted, strict=True)] or [[], [], []]
-        by_site = {row[0]: _history(row) for row in await self._read_totals(_HISTORIES, *columns)}
+        by_site = {site: history_of(row) for site, *row in await self._read_totals(_HISTORIES, *columns)}
         return [by_site[site_id] for site_id, _, _ in wanted]
 
     async def pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
@@ -262,15 +258,3 @@ class PostgresStore:
     async def version(self) -> int:
         ((number,),) = await self._database.fetch("SELECT number FROM changes")
         return int(number)
-
-
-def _history(row: Sequence[Any]) -> History:
-    """Of a row of `_HISTORIES`."""
-    _, visits, pageviews, base_visits, base_pageviews, *peaks, days = row
-    return History(
-        total=PageTotals(visits or 0, pageviews or 0),
-        baseline=PageTotals(base_visits or 0, base_pageviews or 0),
-        days={day: DayCounts(*counts) for day, *counts in orjson.loads(days or "[]")},
-        peak=None if peaks[0] is None else Peak(*peaks[:2]),
-        peak_today=None if peaks[2] is None else Peak(*peaks[2:]),
-    )

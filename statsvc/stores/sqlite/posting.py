@@ -6,15 +6,15 @@ survives; its sum is held here too, so that a posting writes each row of the tab
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from statsvc.errors import StoreError
-from statsvc.model import DayCounts, History, PageTotals
 from statsvc.ports import Batch
 from statsvc.stores.batch_json import as_texts, of_json
 from statsvc.stores.sqlite.database import Database
-from statsvc.tally import Tally, add, higher
+from statsvc.stores.waiting import Waiting
+from statsvc.tally import Tally
 
 POST_SECONDS = 1.0
 """How long what is committed stays in the journal alone, where postings are quick."""
@@ -47,9 +47,9 @@ class Posting:
         database.before_close.append(self._last)
 
     def _clear(self) -> None:
-        self._tally = Tally()
+        self.waiting = Waiting()
+        """What is in the journal alone, while it is `still`."""
         self._receipts: list[int] = []
-        self._local_days: set[str] = set()
         self._bytes = self._ids = 0
 
     def forget(self) -> None:
@@ -65,10 +65,8 @@ class Posting:
             self._due = asyncio.get_running_loop().call_later(self._seconds, self._begin)
 
     def _add(self, place: int, at_ms: int, tally: Tally, receipts: Sequence[int], size_bytes: int) -> None:
-        add(self._tally, tally)
+        self.waiting.add(tally)
         self._receipts += receipts
-        self._local_days.update(day for _, day, _ in tally.days)
-        self._local_days.update(day for _, day in tally.peaks)
         self._bytes += size_bytes
         self._ids += len(receipts) + sum(map(len, tally.newcomers.values()))
         self._place, self._at_ms = place, at_ms
@@ -84,43 +82,13 @@ class Posting:
 
     @asynccontextmanager
     async def still(self) -> AsyncIterator[None]:
-        """Nothing is posted until it ends; so what is read of the tables and of this is all there is.
+        """Nothing is posted until it ends; so what is read of the tables, and `waiting`, is all there is.
 
         Raises StoreError.
         """
         async with self._posting:
             await self._know()
             yield
-
-    def complete(self, posted: History, site: int, first_day: str, today: str) -> History:
-        """With what is in the journal alone; both of the same `still`."""
-        total, days, peak, peak_today = posted.total, dict(posted.days), posted.peak, posted.peak_today
-        for day in self._local_days:
-            counts = self._tally.days.get((site, day, False))
-            if counts is not None:
-                total = PageTotals(total.visits + counts[0], total.pageviews + counts[1])
-                if day >= first_day:
-                    known = days.get(day, DayCounts(0, 0, 0))
-                    days[day] = DayCounts(*map(sum, zip(known, counts, strict=True)))
-            of_day = self._tally.peaks.get((site, day))
-            if of_day is not None:
-                peak = higher(peak, of_day)
-                if day == today:
-                    peak_today = higher(peak_today, of_day)
-        return History(total, posted.baseline, days, peak, peak_today)
-
-    def complete_pages(
-        self, posted: Mapping[tuple[int, str], PageTotals], keys: Iterable[tuple[int, str]]
-    ) -> dict[tuple[int, str], PageTotals]:
-        """With what is in the journal alone; both of the same `still`."""
-        pages = dict(posted)
-        for site, path in dict.fromkeys(keys):
-            for day in self._local_days:
-                counts = self._tally.pages.get((site, day, path))
-                if counts is not None:
-                    known = pages.get((site, path), PageTotals(0, 0))
-                    pages[site, path] = PageTotals(known.visits + counts[0], known.pageviews + counts[1])
-        return pages
 
     async def post(self) -> None:
         """All that was committed is in the tables when this returns. Raises StoreError."""
@@ -130,7 +98,7 @@ class Posting:
                 return
             loop = asyncio.get_running_loop()
             began = loop.time()
-            texts = as_texts(self._tally, self._receipts)
+            texts = as_texts(self.waiting.tally, self._receipts)
             row = texts | {"place": self._place, "since": self._since, "at_ms": self._at_ms}
             self._clear()  # what comes meanwhile is for the next
             self._since = self._place

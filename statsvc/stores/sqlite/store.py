@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import orjson
 
-from statsvc.model import DayCounts, History, PageTotals, Peak
+from statsvc.model import History, PageTotals
 from statsvc.ports import Batch, Space
 from statsvc.stores.batch_json import as_json
+from statsvc.stores.rows import history_of
 from statsvc.stores.sqlite.database import Database
 from statsvc.stores.sqlite.posting import Posting
 
@@ -34,6 +35,25 @@ _FOLD = (
     f" {_ADDED}",
     f"DELETE FROM page_days WHERE {_FOLDED_DAYS}",
 )
+
+_HISTORIES = """
+    WITH wanted AS MATERIALIZED (
+      SELECT key AS place, json_extract(value, '$[0]') AS site, json_extract(value, '$[1]') AS first_day,
+             json_extract(value, '$[2]') AS today FROM json_each(?)
+    )
+    SELECT totals.visits, totals.pageviews, baselines.visits, baselines.pageviews,
+           peak.visitors, peak.at_ms, peak_today.visitors, peak_today.at_ms,
+           (SELECT json_group_array(json_array(day, visits, pageviews, visitors)) FROM days
+            WHERE site = wanted.site AND bot = 0 AND day >= wanted.first_day)
+    FROM wanted
+    LEFT JOIN totals ON totals.site = wanted.site AND totals.bot = 0
+    LEFT JOIN baselines ON baselines.id = (
+      SELECT max(id) FROM baselines WHERE site = wanted.site AND undone_at_ms IS NULL)
+    LEFT JOIN peaks AS peak ON peak.site = wanted.site AND peak.day = (
+      SELECT day FROM peaks WHERE site = wanted.site ORDER BY visitors DESC, at_ms LIMIT 1)
+    LEFT JOIN peaks AS peak_today ON peak_today.site = wanted.site AND peak_today.day = wanted.today
+    ORDER BY wanted.place
+"""
 
 
 class SqliteStore:
@@ -77,38 +97,11 @@ class SqliteStore:
         rows = await self._database.read("SELECT site, day, secret FROM secrets")
         return {(site, day): secret for site, day, secret in rows}
 
-    async def history(self, site_id: int, first_day: str, today: str) -> History:
-        async with self._posting.still():
-            totals = await self._database.read(
-                "SELECT visits, pageviews FROM totals WHERE site = ? AND bot = 0", (site_id,)
-            )
-            baseline = await self._database.read(
-                "SELECT visits, pageviews FROM baselines WHERE site = ? AND undone_at_ms IS NULL"
-                " ORDER BY id DESC LIMIT 1",
-                (site_id,),
-            )
-            days = await self._database.read(
-                "SELECT day, visits, pageviews, visitors FROM days WHERE site = ? AND bot = 0 AND day >= ?",
-                (site_id, first_day),
-            )
-            peaks = await self._database.read(
-                "SELECT visitors, at_ms FROM peaks WHERE site = ? ORDER BY visitors DESC, at_ms LIMIT 1",
-                (site_id,),
-            )
-            today_peaks = await self._database.read(
-                "SELECT visitors, at_ms FROM peaks WHERE site = ? AND day = ?", (site_id, today)
-            )
-            posted = History(
-                total=PageTotals(*totals[0]) if totals else PageTotals(0, 0),
-                baseline=PageTotals(*baseline[0]) if baseline else PageTotals(0, 0),
-                days={day: DayCounts(*counts) for day, *counts in days},
-                peak=Peak(*peaks[0]) if peaks else None,
-                peak_today=Peak(*today_peaks[0]) if today_peaks else None,
-            )
-            return self._posting.complete(posted, site_id, first_day, today)
-
     async def histories(self, wanted: Sequence[tuple[int, str, str]]) -> list[History]:
-        return [await self.history(*of) for of in wanted]
+        async with self._posting.still():
+            rows = await self._database.read(_HISTORIES, (orjson.dumps(wanted).decode(),))
+            with self._database.decoding():
+                return self._posting.waiting.to_histories([history_of(row) for row in rows], wanted)
 
     async def pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
         async with self._posting.still():
@@ -119,7 +112,7 @@ class SqliteStore:
                 (orjson.dumps(keys).decode(),),
             )
             pages = {(site, path): PageTotals(visits, pageviews) for site, path, visits, pageviews in rows}
-            return self._posting.complete_pages(pages, keys)
+            return self._posting.waiting.to_pages(pages, keys)
 
     async def open_visits(self) -> list[bytes]:
         rows = await self._database.read("SELECT open_visits FROM batches ORDER BY place")
