@@ -15,6 +15,9 @@ from statsvc.totals import SiteTotals, encode, page_dict, with_pages, without_nu
 PAGES_HELD = 100_000
 """Pages whose totals are held, in 42 MB; those asked for longest ago are let go, and read when needed."""
 
+SITES_READ = 20
+"""Whose history is read at once: commits wait meanwhile."""
+
 
 class Board:
     """Starts from the store's history, and goes on by adding what each commit added.
@@ -88,9 +91,15 @@ class Board:
 
         Raises StoreError where history must be read and can't be.
         """
-        for site in list(sites):
-            totals = await self.totals(site, now)
-            yield totals.as_dict(await self._presence.current(site, now), now.wall_ms)
+        asked = list(sites)
+        for first in range(0, len(asked), SITES_READ):
+            part = asked[first : first + SITES_READ]
+            if any(self._held(site, now) is None for site in part):
+                async with self.between_commits:
+                    await self._totals_of(part, now)
+            for site in part:
+                totals = await self.totals(site, now)
+                yield totals.as_dict(await self._presence.current(site, now), now.wall_ms)
 
     async def settle(self, sites: Collection[Site], tally: Tally, touched: Touched, now: Moment) -> "Answers":
         """Take in a commit, with `between_commits` held, and write the answers to its hits.
