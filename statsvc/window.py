@@ -13,8 +13,8 @@ FEW = 50_000
 # One int holds both when and where: a tuple would cost 72 bytes a visitor more. 2**41 ms are 69 years.
 _AT_BITS = 41
 _AT_MASK = (1 << _AT_BITS) - 1
-_SPAN_BITS = 7
-"""A span of time is 128 ms: shorter ones would be held by few keys each, longer ones take longer to open."""
+_SPAN_BITS = 9
+"""A span of time is 512 ms: shorter ones would be held by few keys each, longer ones take longer to open."""
 
 
 class Window:
