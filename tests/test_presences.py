@@ -166,6 +166,23 @@ async def test_bots_are_no_current_visitors(counter, clock):
     assert await counter.current() == 1
 
 
+async def test_a_path_that_two_sites_have_is_a_page_of_each(counter, clock):
+    """Also for bots, and after a restart."""
+    other, now = msgspec.structs.replace(SITE, id=2, domain="other.gov.vn"), clock.now()
+    await counter.count(
+        hit(now, 1, "/a"),
+        hit(now, 2, "/a", site=other),
+        hit(now, 3, "/b", site=other),
+        hit(now, 4, "/a", bot=True),
+    )
+    await counter.restart()
+    await counter.presence.open([SITE, other], now)
+    assert await counter.presence.current_on(SITE, ["/a", "/b"], now) == [1, 0]
+    assert await counter.presence.current_on(other, ["/a", "/b"], now) == [1, 1]
+    touched = await counter.count(hit(now, 2, "/b", site=other), hit(now, 4, "/a", bot=True))
+    assert touched.touches == [Touch(visit=False, page_visit=True, visitor=False), AGAIN]
+
+
 async def test_a_bot_alone_is_told_how_many_people_are_current(counter, clock):
     """The answer to a bot's event has the people's number."""
     assert (await counter.count(hit(clock.now(), 1, bot=True))).current == {1: 0}
