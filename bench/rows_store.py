@@ -22,6 +22,8 @@ from bench.servers import Server, statsvc
 from bench.stage import SITE, Ours, Stage
 
 BUSY = 64
+POSTINGS = 5
+"""Times as long as other loads: of a thousand sites, what was committed is posted every few seconds."""
 CLIENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 
@@ -133,12 +135,12 @@ def crowd(store: Path, count: int) -> Crowd:
 def _in_turns(
     stage: Stage, base: tuple[Ours, Requests], other: tuple[Ours, Requests]
 ) -> tuple[list[float], list[float]]:
-    """The rates of both in each round."""
+    """The rates of both in each round, of loads that are long enough for several postings."""
     rates: tuple[list[float], list[float]] = ([], [])
     for _ in range(stage.rounds):
         stage.spin()
         for of_one, (service, requests) in zip(rates, (base, other), strict=True):
-            of_one.append(stage.load(service, requests, BUSY).rate)
+            of_one.append(stage.load(service, requests, BUSY, POSTINGS * stage.seconds).rate)
     return rates
 
 
