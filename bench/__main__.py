@@ -56,6 +56,7 @@ def main() -> int:
             noise={},
             figures=[],
         )
+        failed = False
         try:
             for name in (name for name in ROWS if name in wanted):
                 _say(f"{name} …")
@@ -69,11 +70,11 @@ def main() -> int:
                 _say("charts …")
                 draw(stage, given.charts)
         except BenchError as exc:
+            failed = True
             _say(f"failed: {exc}")
-            return 1
     if report.figures:
         print(_told(report))
-    return 0
+    return int(failed)
 
 
 def _told(report: Report) -> str:
