@@ -25,7 +25,7 @@ check: $(VENV)/dev ## lint, format and types
 torture: $(VENV)/dev ## the long tests: hundreds of crashes, failing disks, damaged files, days that pass; prints the figures
 	STATSVC_CRASH_ROUNDS=300 $(BIN)/pytest -s -m torture
 
-bench: $(VENV)/dev ## how close to what the machine can do: docs/performance.md (10 minutes; best with wrk and nginx)
+bench: $(VENV)/dev ## how close to what the machine can do: docs/performance.md (15 minutes; best with wrk and nginx)
 	$(BIN)/python -m bench
 
 audit: $(VENV)/audit/bin/pip-audit ## are there known vulnerabilities in the pinned packages?
