@@ -143,16 +143,19 @@ class Board:
 
     async def _totals_of(self, sites: Sequence[Site], now: Moment) -> list[SiteTotals]:
         """With `between_commits` held: those that are not held here are read, all at once."""
-        if unread := [site for site in sites if self._held(site, now) is None]:
-            await self._read(unread, now)
-        return [self._sites[site.id] for site in sites]
+        held = [self._held(site, now) for site in sites]
+        unread = [site for site, totals in zip(sites, held, strict=True) if totals is None]
+        read = iter(await self._read(unread, now) if unread else ())
+        return [totals or next(read) for totals in held]
 
-    async def _read(self, sites: Sequence[Site], now: Moment) -> None:
+    async def _read(self, sites: Sequence[Site], now: Moment) -> list[SiteTotals]:
         days = [local_hour(site.zone, now.wall_ms).day for site in sites]
         histories = await self._store.histories(
             [(site.id, SiteTotals.first_day_needed(day), day) for site, day in zip(sites, days, strict=True)]
         )
-        self._sites |= {of[0].id: SiteTotals(*of) for of in zip(sites, days, histories, strict=True)}
+        totals = [SiteTotals(*of) for of in zip(sites, days, histories, strict=True)]
+        self._sites |= {of.site.id: of for of in totals}
+        return totals
 
     def _held_pages(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PageTotals]:
         held = {key: self._pages[key] for key in keys if key in self._pages}

@@ -9,7 +9,7 @@ import pytest
 from statsvc import board as board_module
 from statsvc.board import Answers, Board
 from statsvc.errors import StoreError
-from statsvc.model import PageTotals
+from statsvc.model import PageTotals, Site
 from statsvc.ports import Batch
 from statsvc.presence.memory import MemoryPresence
 from statsvc.tally import fold
@@ -101,6 +101,16 @@ async def test_an_answer_is_what_is_asked_for_afterwards(score, clock):
     answers = await score.count(hit(clock.now(), 1, "/a"), hit(clock.now(), 2, "/b"))
     assert orjson.loads(answers.to(SITE, "/a")) == await score.ask("/a")
     assert orjson.loads(answers.to(SITE, "/b")) == await score.ask("/b")
+
+
+async def test_what_is_forgotten_while_others_are_read_is_told_all_the_same(score, clock):
+    """A commit that fails meanwhile lets go of all totals: who asks for all sites gets each of them."""
+    await score.count(hit(clock.now()))
+    other = Site(id=2, domain="other.vn")
+    asking = asyncio.create_task(anext(score.board.of_all([SITE, other], clock.now())))
+    await asyncio.sleep(0)
+    score.board.forget()
+    assert (await asking)["pageviews"]["total"] == 1
 
 
 async def test_reading_while_a_commit_runs_counts_it_once(score, clock):
