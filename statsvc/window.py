@@ -10,8 +10,9 @@ from statsvc.ids import IdTable
 FEW = 50_000
 """Up to so many are a Python dict, which is faster, and takes about 110 bytes for each."""
 
-# One int holds both when and where: a tuple would cost 72 bytes a visitor more. 2**41 ms are 69 years.
-_AT_BITS = 41
+# One int holds both when and where: a tuple would cost 72 bytes a visitor more. A fleet's steady clock counts
+# from 1970: 2**42 ms after it are in 2109.
+_AT_BITS = 42
 _AT_MASK = (1 << _AT_BITS) - 1
 _SPAN_BITS = 9
 """A span of time is 512 ms: shorter ones would be held by few keys each, longer ones take longer to open."""

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from statsvc.errors import StoreDamaged
+from statsvc.model import Moment
 from statsvc.presence import journal
 from tests.facts import NOON_MS, SITE, FakeClock, hit
 
@@ -57,3 +58,10 @@ def test_bytes_that_are_cut_or_changed_are_never_a_traceback(clock: FakeClock):
             except StoreDamaged:
                 unread += 1
     assert unread > len(record)
+
+
+def test_times_after_2039_are_times():
+    """Milliseconds since 1970 have 42 bits then, as have those of a fleet's steady clock."""
+    at = Moment(2**41 + 5, 2**41 + 5)
+    record = journal.write(5, [(PEOPLE, hit(at, 2), [0])], ["/a"])
+    assert [visit.at for visit in journal.fold([record], 5, at).visits[PEOPLE]] == [at.steady_ms]

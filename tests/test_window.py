@@ -111,3 +111,12 @@ def test_a_touch_is_a_few_steps_however_large_the_window(keys):
         window.put(now % keys, now)
         touches += 1
     assert counting.steps <= 5 * touches
+
+
+def test_a_time_after_2039_is_no_tag(few):
+    """A fleet's steady clock counts milliseconds from 1970: they have 42 bits then."""
+    window = Window()
+    for key in range(5):
+        window.put(key, 2**41 + key, tag=key)
+    assert list(window) == [(key, 2**41 + key, key) for key in range(5)]
+    assert list(window.expire(2**41 + 1)) == [(0, 2**41, 0), (1, 2**41 + 1, 1)]

@@ -16,7 +16,7 @@ Audience = tuple[int, bool]
 """A site's id, and whether its bots (True) or people are meant."""
 
 _Id = Annotated[int, msgspec.Meta(ge=0, lt=2**60)]
-_Ms = Annotated[int, msgspec.Meta(ge=0, lt=2**41)]
+_Ms = Annotated[int, msgspec.Meta(ge=0, lt=2**42)]
 
 
 class _Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
