@@ -1,14 +1,18 @@
-"""What happens to an event, step by step: page, site, limits, identity, judgement, ingest."""
+"""What happens to an event, step by step: page, site, limits, identity, judgement, ingest.
 
-from collections.abc import Sequence
+Events that come together go these steps together: what a batch's events have in common is done once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
 
 from msgspec import Struct
 
 from statsvc.announcements import Announcer, Dropped, Limited
 from statsvc.board import Board
 from statsvc.calendar import local_hour
-from statsvc.errors import TooManyEvents, UnknownSite
-from statsvc.ingest import Ingest
+from statsvc.errors import TooManyEvents, Unavailable, UnknownSite
+from statsvc.ingest import Ingest, Recorded
 from statsvc.keyring import Keyring
 from statsvc.limits import Limits
 from statsvc.model import DropReason, Event, Hit, Moment, Page, Sender, Site
@@ -24,6 +28,32 @@ class Collected(Struct, frozen=True, gc=False):
     """The totals of the first site that knew the event, as JSON."""
     dropped: Sequence[DropReason]
     """Why, for each site where the event is not among the human numbers."""
+
+
+Arrival = tuple[Event, Sender]
+Outcome = Collected | Exception | Awaitable[Collected]
+"""What `Collector.collect` returns or raises; for an event that waits for what others need not wait for, what
+is to be awaited."""
+
+
+class _Considered(Struct, gc=False):
+    """An event, judged for each site it names."""
+
+    sites: Sequence[Site]
+    unknown: Sequence[DropReason]
+    """One for each site it names that is not registered."""
+    at: Moment
+    hits: list[Hit] = []
+    drops: dict[str, DropReason] = {}
+    """Why, by the site's domain, where it is not among the human numbers."""
+
+    def add(self, site: Site, judged: Hit | DropReason) -> None:
+        if isinstance(judged, DropReason):
+            self.drops[site.domain] = judged
+            return
+        self.hits.append(judged)
+        if judged.dropped:
+            self.drops[site.domain] = judged.dropped
 
 
 class Collector:
@@ -51,41 +81,76 @@ class Collector:
         Raises InvalidEvent, UnknownSite, or, where nothing was recorded, TooManyEvents, Unavailable or
         StoreError.
         """
-        page = page_of(event.url)
-        now = self._clock.now()
-        sites, dropped = self._named(event, page)
-        self._admit(sender, sites, now)
-        hits = []
-        drops: dict[str, DropReason] = {}
-        for site in sites:
-            hour = local_hour(site.zone, now.wall_ms)
-            secret = self._keyring.known(site, hour.day) or await self._keyring.fetch(site, hour.day)
-            identity = identify(sender, secret, self._keyring.neighbours(site, hour, now))
-            judged = judge(event, page, site, sender, identity, hour, now)
-            if isinstance(judged, Hit):
-                hits.append(judged)
-            if isinstance(judged, DropReason):
-                drops[site.domain] = judged
-            elif judged.dropped:
-                drops[site.domain] = judged.dropped
-        answer = None
-        if hits:
-            recorded = await self._ingest.offer(hits)
-            if recorded.dropped.get(0) is not DropReason.DUPLICATE:
-                answer = recorded.answers.to(hits[0].site, hits[0].path)
-            for place, why in recorded.dropped.items():
-                drops[hits[place].site.domain] = why
-        for domain, reason in drops.items():
-            dropped.append(reason)
-            self._announce(Dropped(domain, reason))
-        return Collected(answer or await self._unchanged(sites, hits, now), dropped)
+        (outcome,) = await self.collect_all([(event, sender)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome if isinstance(outcome, Collected) else await outcome
 
-    async def _unchanged(self, sites: Sequence[Site], hits: Sequence[Hit], now: Moment) -> bytes:
+    async def collect_all(self, arrivals: Sequence[Arrival | Exception]) -> list[Outcome]:
+        """Record events that came together; what became of each. One that could not be read is its error."""
+        now = self._clock.now()
+        considered = [
+            arrival if isinstance(arrival, Exception) else self._consider(*arrival, now)
+            for arrival in arrivals
+        ]
+        offered = [event.hits for event in considered if isinstance(event, _Considered)]
+        recorded = iter(await self._ingest.offer(offered) if offered else ())
+        return [
+            self._outcome(event, next(recorded)) if isinstance(event, _Considered) else event
+            for event in considered
+        ]
+
+    def _consider(self, event: Event, sender: Sender, now: Moment) -> "_Considered | Outcome":
+        """What is to be recorded of an event, or, where that is nothing, its outcome."""
+        try:
+            page = page_of(event.url)
+            sites, unknown = self._named(event, page)
+            hours = [local_hour(site.zone, now.wall_ms) for site in sites]
+            secrets = [self._keyring.known(site, hour.day) for site, hour in zip(sites, hours, strict=True)]
+            if None in secrets:
+                return asyncio.create_task(self._collect_with_secrets(event, sender, sites, now))
+            self._admit(sender, sites, now)
+            considered = _Considered(sites, unknown, now)
+            for site, hour, secret in zip(sites, hours, secrets, strict=True):
+                assert secret is not None
+                identity = identify(sender, secret, self._keyring.neighbours(site, hour, now))
+                considered.add(site, judge(event, page, site, sender, identity, hour, now))
+        except Exception as exc:  # noqa: BLE001 - a fault in one event is not that of others
+            return exc
+        return considered if considered.hits else self._unchanged(considered)
+
+    async def _collect_with_secrets(
+        self, event: Event, sender: Sender, sites: Sequence[Site], now: Moment
+    ) -> Collected:
+        """The first of a day: others need not wait until a secret is made."""
+        for site in sites:
+            day = local_hour(site.zone, now.wall_ms).day
+            _ = self._keyring.known(site, day) or await self._keyring.fetch(site, day)
+        return await self.collect(event, sender)
+
+    def _outcome(self, event: "_Considered", recorded: Recorded | Unavailable) -> Outcome:
+        if isinstance(recorded, Unavailable):
+            return recorded
+        for place, why in recorded.dropped.items():
+            event.drops[event.hits[place].site.domain] = why
+        if recorded.dropped.get(0) is DropReason.DUPLICATE:
+            return self._unchanged(event)
+        first = event.hits[0]
+        return Collected(recorded.answers.to(first.site, first.path), self._dropped(event))
+
+    async def _unchanged(self, event: "_Considered") -> Collected:
         """The totals where nothing was new; with the page, where it is one of the site's."""
-        site = hits[0].site if hits else sites[0]
-        if site.public:
-            return await self._board.answer(site, {hit.path: hit.path for hit in hits[:1]}, now)
-        return encode(without_numbers(site, now.wall_ms))
+        dropped = self._dropped(event)
+        site = event.hits[0].site if event.hits else event.sites[0]
+        if not site.public:
+            return Collected(encode(without_numbers(site, event.at.wall_ms)), dropped)
+        paths = {hit.path: hit.path for hit in event.hits[:1]}
+        return Collected(await self._board.answer(site, paths, event.at), dropped)
+
+    def _dropped(self, event: "_Considered") -> list[DropReason]:
+        for domain, reason in event.drops.items():
+            self._announce(Dropped(domain, reason))
+        return [*event.unknown, *event.drops.values()]
 
     def _named(self, event: Event, page: Page) -> tuple[list[Site], list[DropReason]]:
         """The sites an event names, each once; where it names none, the site of its page."""

@@ -36,12 +36,12 @@ RETRY_AFTER_SECONDS = 5
 
 
 class Recorded(Struct, frozen=True, gc=False):
-    """Hits are durable."""
+    """An event's hits are durable."""
 
     answers: Answers
     """For the hits that were not counted already."""
     dropped: Mapping[int, DropReason]
-    """Why, by its place among those offered, for a hit that was counted already."""
+    """Why, by its place among the event's, for a hit that was counted already."""
 
 
 class _OpenBatch:
@@ -62,6 +62,24 @@ class _OpenBatch:
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         return waiting
+
+    def recorded(self, first: int, events: Sequence[Sequence[Hit]]) -> list[Recorded | Unavailable]:
+        """What became of `events`, whose hits are here from place `first` on."""
+        assert self.answers is not None
+        if not self.dropped and not self.in_hand:
+            return [Recorded(self.answers, {})] * len(events)
+        of_events: list[Recorded | Unavailable] = []
+        for hits in events:
+            places = range(first, first + len(hits))
+            first = places.stop
+            if self.in_hand.isdisjoint(places):
+                dropped = {
+                    place - places.start: self.dropped[place] for place in places if place in self.dropped
+                }
+                of_events.append(Recorded(self.answers, dropped))
+            else:
+                of_events.append(Unavailable("another node has the same event in hand", RETRY_AFTER_SECONDS))
+        return of_events
 
     def tell(self) -> None:
         """It is committed, or not: all who wait go on."""
@@ -114,28 +132,32 @@ class Ingest:
         """Hits in the open batch."""
         return len(self._open.hits)
 
-    async def offer(self, hits: Sequence[Hit]) -> Recorded:
-        """Record `hits` together; when this returns they are durable.
-
-        Raises Unavailable when they were not recorded.
+    async def offer(self, events: Sequence[Sequence[Hit]]) -> list[Recorded | Unavailable]:
+        """Record the hits of events that came together: when this returns, they are durable, or it is said
+        of each event why it was not recorded.
         """
         batch = self._open
+        refusal = self._refusal(sum(map(len, events)))
+        if refusal is None:
+            first = len(batch.hits)
+            for hits in events:
+                batch.hits.extend(hits)
+            self._arrived.set()
+            await batch.done()
+            if not batch.failed:
+                return batch.recorded(first, events)
+            refusal = "the event could not be committed to disk"
+        return [Unavailable(refusal, RETRY_AFTER_SECONDS)] * len(events)
+
+    def _refusal(self, hits: int) -> str | None:
+        """Why so many more can't be taken now."""
         if self._closing:
-            raise Unavailable("the service is stopping", RETRY_AFTER_SECONDS)
+            return "the service is stopping"
         if self._hanging:
-            raise Unavailable("the disk does not answer", RETRY_AFTER_SECONDS)
-        if len(batch.hits) + len(hits) > HITS_IN_OPEN_BATCH:
-            raise Unavailable("more events arrive than can be committed", RETRY_AFTER_SECONDS)
-        first = len(batch.hits)
-        batch.hits.extend(hits)
-        self._arrived.set()
-        await batch.done()
-        if batch.failed:
-            raise Unavailable("the event could not be committed to disk", RETRY_AFTER_SECONDS)
-        if batch.in_hand and not batch.in_hand.isdisjoint(range(first, first + len(hits))):
-            raise Unavailable("another node has the same event in hand", RETRY_AFTER_SECONDS)
-        assert batch.answers is not None
-        return Recorded(batch.answers, _part(batch.dropped, first, len(hits)))
+            return "the disk does not answer"
+        if len(self._open.hits) + hits > HITS_IN_OPEN_BATCH:
+            return "more events arrive than can be committed"
+        return None
 
     async def _flush_for_ever(self) -> None:
         while not self._closing or self._open.hits:
@@ -231,13 +253,6 @@ class Ingest:
                 seconds = (self._clock.now().steady_ms - began) / 1000
                 self._announce(Committed(len(hits), _names(hits), seconds, attempts))
                 return
-
-
-def _part(dropped: Mapping[int, DropReason], first: int, count: int) -> Mapping[int, DropReason]:
-    """What `dropped` says of `count` places from `first` on, which is the new place 0."""
-    if not dropped:
-        return dropped
-    return {place: dropped[first + place] for place in range(count) if first + place in dropped}
 
 
 def _names(hits: Sequence[Hit]) -> Counter[tuple[str, str, bool]]:

@@ -97,7 +97,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             sites_changed=housekeeping.read_sites,
         )
         door = Door(
-            public_routes(parts).answer,
+            public_routes(parts),
             announce,
             COMMON_HEADERS,
             draining,
@@ -124,7 +124,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         write = _site_writer(metrics, state, announced, parts)
         public = Listener(door)
         operations = Listener(
-            Door(operations_routes(parts, metrics, write).answer, announce, OPERATIONS_HEADERS, draining)
+            Door(operations_routes(parts, metrics, write), announce, OPERATIONS_HEADERS, draining)
         )
 
         # Stopped in the opposite order: drain, commit and answer what is here, close, then the rest.

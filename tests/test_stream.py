@@ -227,7 +227,7 @@ class Listening:
     async def served(self) -> AsyncIterator[App]:
         announce = Announcer([self])
         routes = Dispatch({"/api/stream": {"GET": self.streams.get}}, announce, lambda *_: None)
-        listener = Listener(Door(routes.answer, announce, {}, asyncio.Event()))
+        listener = Listener(Door(routes, announce, {}, asyncio.Event()))
         at = await listener.open(Address("127.0.0.1", 0))
         try:
             async with ClientSession() as session:

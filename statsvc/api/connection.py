@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import StreamReader
 
 from statsvc.announcements import Cut, CutReason, Fault
+from statsvc.api.answer import Answer
 from statsvc.api.door import HEAD_SECONDS, MOST_UNANSWERED_BYTES, Door
 from statsvc.api.http import json_error
 from statsvc.api.request import Request
@@ -37,19 +38,20 @@ class Connection(BaseProtocol):
 
     __slots__ = (
         *(
-            "_answering",
             "_behind",
             "_body",
             "_deaf",
             "_door",
             "_due",
             "_heard",
+            "_joined",
             "_last",
             "_remote",
             "_requests",
+            "_task",
             "_timer",
         ),
-        *("_unanswered", "_unreadable"),
+        *("_unanswered", "_unreadable", "idle"),
     )
 
     def __init__(self, door: Door, loop: asyncio.AbstractEventLoop, remote: str) -> None:
@@ -70,7 +72,11 @@ class Connection(BaseProtocol):
         self._body: StreamReader | None = None
         """Of the request that was read last."""
         self._unreadable: HttpProcessingError | None = None
-        self._answering: asyncio.Task[None] | None = None
+        self.idle = True
+        self._task: asyncio.Task[None] | None = None
+        """Answers what is here."""
+        self._joined: RawRequestMessage | None = None
+        """A request that is answered with others'."""
         self._unanswered = 0
         """Bytes."""
         self._behind = False
@@ -83,16 +89,18 @@ class Connection(BaseProtocol):
         self._due = inf
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def idle(self) -> bool:
-        return self._answering is None
-
     def heard(self) -> float:
         return self._heard
 
     def close(self) -> None:
         if self.transport is not None:
             self.transport.close()
+
+    def give_up(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._end(go_on=False)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # its options are those of the listening socket
@@ -117,7 +125,7 @@ class Connection(BaseProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        idle = self._answering is None
+        idle = self.idle
         if idle:
             self._heard = self._loop.time()
             if self._door.busy():
@@ -131,8 +139,7 @@ class Connection(BaseProtocol):
         if not idle:
             return
         if self._requests or self._unreadable is not None:
-            self._answering = self._loop.create_task(self._answer_all())
-            self._door.begin(self._answering)
+            self._begin()
         elif self._unanswered == len(data):
             self._wait(HEAD_SECONDS)
 
@@ -154,55 +161,94 @@ class Connection(BaseProtocol):
         if upgraded:  # to a protocol that is not spoken here: it is answered as if it had not asked
             self._deaf = self._last = True
 
+    def _begin(self) -> None:
+        """Answer what is here: one request, as most often it is, together with others' if it can be."""
+        self.idle = False
+        self._door.begin(self)
+        if len(self._requests) == 1:
+            message, body = self._requests[0]
+            if self._door.join(Request(message, body, self._remote), self._answer_joined):
+                self._joined = self._next()[0]
+                return
+        self._task = self._loop.create_task(self._answer_all())
+
+    def _next(self) -> tuple[RawRequestMessage, StreamReader]:
+        if self._parser is not None:
+            self._parser.message_consumed()
+        return self._requests.popleft()
+
+    def _answer_joined(self, answer: Answer) -> None:
+        assert self._joined is not None
+        message, self._joined = self._joined, None
+        go_on = False
+        try:
+            go_on = self._send(message, answer)
+        except ConnectionError:
+            pass  # who has left is nobody's problem
+        except Exception as exc:  # noqa: BLE001 - a fault in one connection is not that of others
+            self._door.announce(Fault.of("connection", exc))
+        if go_on and (self._requests or self._paused or self._unreadable is not None):
+            self._task = self._loop.create_task(self._answer_all())
+        else:
+            self._end(go_on)
+
     async def _answer_all(self) -> None:
         """Answer what is here and what comes meanwhile, in order."""
-        answering = self._answering
-        assert answering is not None
+        go_on = False
         try:
+            if self._paused:
+                await self._drain_helper()
             go_on = True
             while go_on and self._requests:
-                request = self._requests.popleft()
-                if self._parser is not None:
-                    self._parser.message_consumed()
-                go_on = await self._answer(*request)
+                go_on = await self._answer(*self._next())
                 if self._behind and not self._requests and not self._last:
                     self._read(b"")
             if self._unreadable is not None and go_on:
                 self._answer_unreadable(self._unreadable)
-            if not go_on or self._last:
-                self.close()
         except ConnectionError:
-            self.close()  # who has left is nobody's problem
+            go_on = False
         except asyncio.CancelledError:
-            self.close()
+            go_on = False
             raise
-        except Exception as exc:  # noqa: BLE001 - a fault in one connection is not that of others
+        except Exception as exc:  # noqa: BLE001 - as above
+            go_on = False
             self._door.announce(Fault.of("connection", exc))
-            self.close()
         finally:
-            self._answering = None
-            self._unanswered = 0
-            self._door.end(answering)
+            self._task = None
+            self._end(go_on)
+
+    def _end(self, go_on: bool) -> None:
+        """All that was here is answered. `go_on`: another request may follow."""
+        if not go_on or self._last:
+            self.close()
+        self.idle = True
+        self._unanswered = 0
+        self._door.end(self)
         self._wait(KEEPALIVE_SECONDS)
 
     async def _answer(self, message: RawRequestMessage, body: StreamReader) -> bool:
         """Whether another request may follow."""
-        old = message.version == HttpVersion10
         expected = message.headers.get(hdrs.EXPECT)
-        if expected is not None and not old and expected.lower() == "100-continue":
+        if expected is not None and message.version != HttpVersion10 and expected.lower() == "100-continue":
             self._write(CONTINUE)
         answer = await self._door.answer(Request(message, body, self._remote))
-        close = answer.close or message.should_close or self._last or self._door.draining.is_set()
-        head = message.method == hdrs.METH_HEAD
-        self._write(
-            answer.encode(self._door.headers, version="1.0" if old else "1.1", close=close, head=head)
-        )
+        go_on = self._send(message, answer)
         if answer.more is not None and self.transport is not None:
             await answer.more(self.transport)
         if not body.is_eof() and not await _read_out(body):
             return False
         if self._paused:
             await self._drain_helper()
+        return go_on
+
+    def _send(self, message: RawRequestMessage, answer: Answer) -> bool:
+        """Whether another request may follow. Raises ConnectionResetError where the client has left."""
+        old = message.version == HttpVersion10
+        close = answer.close or message.should_close or self._last or self._door.draining.is_set()
+        head = message.method == hdrs.METH_HEAD
+        self._write(
+            answer.encode(self._door.headers, version="1.0" if old else "1.1", close=close, head=head)
+        )
         return not close
 
     def _answer_unreadable(self, exc: HttpProcessingError) -> None:

@@ -1,9 +1,10 @@
 """From a request to its answer: who answers at its address, and what becomes of errors."""
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from time import perf_counter
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import unquote
 
 from aiohttp import hdrs
@@ -17,9 +18,28 @@ from statsvc.errors import Refused, StoreError, Unavailable
 Handler = Callable[[Request], Awaitable[Answer]]
 Observe = Callable[[str, str, int, float], None]
 """Told of each answer: its route's template, method, status and the seconds it took."""
+Tell = Callable[[Answer], None]
+Result = Answer | Exception | Awaitable[Answer]
+"""An answer, why there is none, or what is to be awaited for it, and no other answer waits for."""
 
 _PLACE = re.compile(r"{(\w+)}")
 """In a template: any one segment of a path."""
+
+
+class Together:
+    """A handler of all requests for it that come in one turn of the event loop. They are whole."""
+
+    def __init__(self, handle: Callable[[Sequence[Request]], Awaitable[Sequence[Result]]]) -> None:
+        self.handle = handle
+        self.waiting: list[tuple[Request, Tell]] = []
+
+    async def __call__(self, request: Request) -> Answer:
+        """As any other handler, for a request whose body is on its way."""
+        await request.read()
+        (result,) = await self.handle([request])
+        if isinstance(result, Exception):
+            raise result
+        return result if isinstance(result, Answer) else await result
 
 
 class Route(NamedTuple):
@@ -44,6 +64,18 @@ class Dispatch:
         self.routes = [Route(template, handlers) for template, handlers in routes.items()]
         self._fixed = {route.template: route for route in self.routes if "{" not in route.template}
         self._patterns = [(_pattern(route.template), route) for route in self.routes if "{" in route.template]
+        self._answering: set[asyncio.Task[None]] = set()
+
+    def join(self, request: Request, tell: Tell) -> bool:
+        """Whether it is answered, by `tell`, with others that come in this turn of the event loop."""
+        route = self._fixed.get(request.path)
+        together = route.handlers.get(request.method) if route is not None else None
+        if route is None or not isinstance(together, Together) or not request.whole:
+            return False
+        if not together.waiting:
+            self._start(self._answer_together(together, route.template, request.method))
+        together.waiting.append((request, tell))
+        return True
 
     async def answer(self, request: Request) -> Answer:
         """Never raises but where the client has left; what handlers raise becomes a sentence for people."""
@@ -55,15 +87,52 @@ class Dispatch:
         except ConnectionResetError:
             raise  # there is nobody to answer, and nothing is wrong here
         except Exception as exc:  # noqa: BLE001 - whatever it is, the caller gets an answer
-            answer = error_answer(exc)
-            if answer.status >= 500 and not isinstance(exc, Unavailable | StoreError):
-                self._announce(Fault.of(f"{request.method} {request.path[:200]}", exc))
-            self._announce(Rejected(answer.status))
+            answer = self._error(exc, request)
         if route is not None and handler is not None:
             self._observe(route.template, request.method, answer.status, perf_counter() - began)
         else:
             # What was asked for, and how, is the caller's choice: it must not become a label.
             self._observe("(none)", "(any)", answer.status, perf_counter() - began)
+        return answer
+
+    async def _answer_together(self, together: Together, template: str, method: str) -> None:
+        began = perf_counter()
+        waiting, together.waiting = together.waiting, []
+        results: Sequence[Result]
+        try:
+            results = await together.handle([request for request, _ in waiting])
+        except Exception as exc:  # noqa: BLE001 - as above
+            results = [exc] * len(waiting)
+
+        def say(answer: Answer, tell: Tell) -> None:
+            self._observe(template, method, answer.status, perf_counter() - began)
+            tell(answer)
+
+        async def say_later(result: Awaitable[Answer], request: Request, tell: Tell) -> None:
+            try:
+                answer = await result
+            except Exception as exc:  # noqa: BLE001 - as above
+                answer = self._error(exc, request)
+            say(answer, tell)
+
+        for (request, tell), result in zip(waiting, results, strict=True):
+            if isinstance(result, Answer):
+                say(result, tell)
+            elif isinstance(result, Exception):
+                say(self._error(result, request), tell)
+            else:
+                self._start(say_later(result, request, tell))
+
+    def _start(self, answering: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(answering)
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    def _error(self, exc: Exception, request: Request) -> Answer:
+        answer = error_answer(exc)
+        if answer.status >= 500 and not isinstance(exc, Unavailable | StoreError):
+            self._announce(Fault.of(f"{request.method} {request.path[:200]}", exc))
+        self._announce(Rejected(answer.status))
         return answer
 
     def _matching(self, request: Request) -> Route | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from heapq import nsmallest
 from http import HTTPStatus
@@ -13,8 +13,8 @@ import orjson
 from aiohttp import hdrs
 
 from statsvc.announcements import Announcer, Cut, CutReason
-from statsvc.api.answer import Answer, encode_headers
-from statsvc.api.request import Request
+from statsvc.api.answer import encode_headers
+from statsvc.api.dispatch import Dispatch
 
 HEAD_SECONDS = 10.0
 """How long a request's head may take to come, from its first byte; and the first byte of a new connection."""
@@ -27,7 +27,6 @@ ROOM_MADE = 0.01
 """This part of all connections is closed at once where there is no room: looking for them costs a little."""
 NO_ROOM_SECONDS = 0.1
 """So long no room is looked for again where all connections were busy."""
-
 REFUSALS = {
     CutReason.BUSY: (503, "more requests arrive than can be answered"),
     CutReason.FULL: (503, "there are too many connections"),
@@ -41,12 +40,15 @@ class Guest(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether it has no whole request to answer."""
+        """Whether it has no request to answer."""
 
     def heard(self) -> float:
         """When it last sent something, or was opened."""
 
     def close(self) -> None: ...
+
+    def give_up(self) -> None:
+        """Close without the answer under way."""
 
 
 class Door:
@@ -54,7 +56,7 @@ class Door:
 
     def __init__(
         self,
-        answer: Callable[[Request], Awaitable[Answer]],
+        dispatch: Dispatch,
         announce: Announcer,
         headers: Mapping[str, str],
         draining: asyncio.Event,
@@ -65,7 +67,7 @@ class Door:
         streams: Callable[[], int] = lambda: 0,
     ) -> None:
         """`headers` are those of every answer."""
-        self.answer = answer
+        self.answer, self.join = dispatch.answer, dispatch.join
         self.announce = announce
         self.headers = encode_headers(headers)
         self.refusals = {
@@ -79,7 +81,8 @@ class Door:
         self._requests_at_once = requests_at_once
         self._open: set[Guest] = set()
         self._streams = streams
-        self._answering: set[asyncio.Task[None]] = set()
+        self._answering: set[Guest] = set()
+        self._all_answered = asyncio.Event()
         self._full_until = -inf
 
     @property
@@ -117,22 +120,30 @@ class Door:
     def busy(self) -> bool:
         return len(self._answering) >= self._requests_at_once and self.requests >= self._requests_at_once
 
-    def begin(self, answering: asyncio.Task[None]) -> None:
+    def begin(self, answering: Guest) -> None:
         self._answering.add(answering)
 
-    def end(self, answering: asyncio.Task[None]) -> None:
+    def end(self, answering: Guest) -> None:
         self._answering.discard(answering)
+        if not self._answering:
+            self._all_answered.set()
 
     async def close(self, seconds: float) -> None:
         """Close all connections: idle ones now, others when they are answered, or `seconds` are over."""
         self.close_idle()
-        if self._answering:
-            _, late = await asyncio.wait(self._answering, timeout=seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._until_answered()
+        for late in list(self._answering):
+            late.give_up()
+        await self._until_answered()
         for connection in list(self._open):
             connection.close()
+
+    async def _until_answered(self) -> None:
+        self._all_answered.clear()
+        if self._answering:
+            await self._all_answered.wait()
 
     def close_idle(self) -> None:
         """Close those that have no request here."""

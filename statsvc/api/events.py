@@ -1,10 +1,14 @@
 """Where hits come in: `POST /api/event` and, for pages without scripts, `GET /hit.gif`."""
 
+from collections.abc import Awaitable, Callable, Sequence
+
 from statsvc.api.answer import JSON, Answer
+from statsvc.api.dispatch import Result
 from statsvc.api.request import Request
 from statsvc.api.senders import Senders
 from statsvc.api.wire import decode_event, event_of_query
-from statsvc.collector import Collected, Collector
+from statsvc.collector import Arrival, Collected, Collector
+from statsvc.model import Event
 
 # The smallest GIF there is that every client takes: one transparent point.
 PIXEL = bytes.fromhex(
@@ -19,17 +23,49 @@ class EventRoutes:
         self._collector = collector
         self._senders = senders
 
-    async def post(self, request: Request) -> Answer:
-        """Records the event in the body; answers with the totals."""
-        event = decode_event(await request.read())
-        collected = await self._collector.collect(event, self._senders.of(request))
-        return Answer(202, collected.answer, JSON | headers_of(collected))
+    async def post(self, requests: Sequence[Request]) -> list[Result]:
+        """Records the events in the bodies; answers with the totals."""
+        arrivals = [self._arrival(request, _in_body) for request in requests]
+        return [_result(outcome, _totals) for outcome in await self._collector.collect_all(arrivals)]
 
-    async def pixel(self, request: Request) -> Answer:
-        """Records the page named in the query; answers with a transparent GIF."""
-        event = event_of_query(request.query)
-        collected = await self._collector.collect(event, self._senders.of(request))
-        return Answer(200, PIXEL, GIF | headers_of(collected))
+    async def pixel(self, requests: Sequence[Request]) -> list[Result]:
+        """Records the pages named in the queries; answers with a transparent GIF."""
+        arrivals = [self._arrival(request, _in_query) for request in requests]
+        return [_result(outcome, _gif) for outcome in await self._collector.collect_all(arrivals)]
+
+    def _arrival(self, request: Request, event_of: Callable[[Request], Event]) -> Arrival | Exception:
+        try:
+            return event_of(request), self._senders.of(request)
+        except Exception as exc:  # noqa: BLE001 - a fault in one event is not that of others
+            return exc
+
+
+def _in_body(request: Request) -> Event:
+    return decode_event(request.body())
+
+
+def _in_query(request: Request) -> Event:
+    return event_of_query(request.query)
+
+
+def _result(
+    outcome: Collected | Exception | Awaitable[Collected], answer: Callable[[Collected], Answer]
+) -> Result:
+    if isinstance(outcome, Collected):
+        return answer(outcome)
+    return outcome if isinstance(outcome, Exception) else _later(outcome, answer)
+
+
+async def _later(outcome: Awaitable[Collected], answer: Callable[[Collected], Answer]) -> Answer:
+    return answer(await outcome)
+
+
+def _totals(collected: Collected) -> Answer:
+    return Answer(202, collected.answer, JSON | headers_of(collected))
+
+
+def _gif(collected: Collected) -> Answer:
+    return Answer(200, PIXEL, GIF | headers_of(collected))
 
 
 def headers_of(collected: Collected) -> dict[str, str]:

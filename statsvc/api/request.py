@@ -21,7 +21,7 @@ LARGEST_BODY_BYTES = 16 * 1024
 class Request:
     """Its head is here; its body may be on its way."""
 
-    __slots__ = ("_body", "headers", "method", "named", "remote", "url")
+    __slots__ = ("_came", "_stream", "headers", "method", "named", "remote", "url")
 
     def __init__(self, message: RawRequestMessage, body: StreamReader, remote: str) -> None:
         self.method = message.method
@@ -32,7 +32,9 @@ class Request:
         """The peer's address."""
         self.named: Mapping[str, str] = {}
         """What stands at the places that its route's template names."""
-        self._body = body
+        self._stream = body
+        self._came: bytes | None = None
+        """The body, once it has been read."""
 
     @property
     def query(self) -> "MultiMapping[str]":
@@ -52,15 +54,28 @@ class Request:
         """Without parameters, in lower case."""
         return self.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
 
+    @property
+    def whole(self) -> bool:
+        """Whether its body is here: it came with its head, as most do."""
+        return self._came is not None or self._stream.is_eof()
+
+    def body(self) -> bytes:
+        """Of a request that is whole. Raises Refused where it is too large."""
+        if self._came is None:
+            self._came = self._stream.read_nowait()
+        return _bounded(self._came)
+
     async def read(self) -> bytes:
         """The body. Raises Refused where it is too large or does not come."""
-        body = self._body
-        if body.is_eof():  # it came with its head, as most do: a timeout costs 5 µs
-            return _bounded(body.read_nowait())
+        if not self.whole:  # else a timeout would cost 5 µs
+            self._came = await self._rest()
+        return self.body()
+
+    async def _rest(self) -> bytes:
         read = b""
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                while part := await body.readany():
+                while part := await self._stream.readany():
                     read = _bounded(read + part)
         except TimeoutError:
             raise Refused(408, f"the body did not come within {BODY_SECONDS:g} seconds", close=True) from None

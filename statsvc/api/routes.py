@@ -11,7 +11,7 @@ from statsvc.administration import Administration
 from statsvc.announcements import Announcer
 from statsvc.api.badge import BadgeRoutes
 from statsvc.api.box import Boxes, BoxRoutes
-from statsvc.api.dispatch import Dispatch, Handler, Observe
+from statsvc.api.dispatch import Dispatch, Handler, Observe, Together
 from statsvc.api.events import EventRoutes
 from statsvc.api.http import preflight
 from statsvc.api.operations import OperationsRoutes
@@ -58,8 +58,8 @@ def public_routes(parts: Parts) -> Dispatch:
     box = BoxRoutes(reading, boxes)
     pages = PageRoutes(parts.sites, parts.board, parts.clock)
     routes: dict[str, Mapping[str, Handler]] = {
-        "/api/event": {"POST": events.post},
-        "/hit.gif": {"GET": events.pixel},
+        "/api/event": {"POST": Together(events.post)},
+        "/hit.gif": {"GET": Together(events.pixel)},
         "/api/totals": _read(totals.get),
         "/api/address": _read(senders.get),
         "/api/stream": {"GET": parts.streams.get},
