@@ -10,12 +10,12 @@ from msgspec import Struct
 
 from statsvc.announcements import Announcer, Dropped, Limited
 from statsvc.board import Board
-from statsvc.calendar import local_hour
+from statsvc.calendar import LocalHour, local_hour
 from statsvc.errors import TooManyEvents, Unavailable, UnknownSite
 from statsvc.ingest import Ingest, Recorded
 from statsvc.keyring import Keyring
 from statsvc.limits import Limits
-from statsvc.model import DropReason, Event, Hit, Moment, Page, Sender, Site
+from statsvc.model import DropReason, Event, Hit, Identity, Moment, Page, Sender, Site
 from statsvc.ports import Clock
 from statsvc.rules import judge, page_of
 from statsvc.sites import Sites
@@ -30,30 +30,27 @@ class Collected(Struct, frozen=True, gc=False):
     """Why, for each site where the event is not among the human numbers."""
 
 
-Arrival = tuple[Event, Sender]
 Outcome = Collected | Exception | Awaitable[Collected]
 """What `Collector.collect` returns or raises; for an event that waits for what others need not wait for, what
 is to be awaited."""
 
 
-class _Considered(Struct, gc=False):
-    """An event, judged for each site it names."""
+class _Arrival(Struct, gc=False):
+    """An event on its way, and what the steps have found out about it."""
 
-    sites: Sequence[Site]
-    unknown: Sequence[DropReason]
-    """One for each site it names that is not registered."""
+    event: Event
+    sender: Sender
     at: Moment
+    page: Page = Page("", "", "")
+    sites: list[Site] = []
+    """Each that it names, once; where it names none, the site of its page."""
+    unknown: list[DropReason] = []
+    """One for each that it names and that is not registered."""
+    visitors: list[tuple[LocalHour, Identity]] = []
+    """When it is and who it is, for each of the sites."""
     hits: list[Hit] = []
     drops: dict[str, DropReason] = {}
     """Why, by the site's domain, where it is not among the human numbers."""
-
-    def add(self, site: Site, judged: Hit | DropReason) -> None:
-        if isinstance(judged, DropReason):
-            self.drops[site.domain] = judged
-            return
-        self.hits.append(judged)
-        if judged.dropped:
-            self.drops[site.domain] = judged.dropped
 
 
 class Collector:
@@ -81,95 +78,104 @@ class Collector:
         Raises InvalidEvent, UnknownSite, or, where nothing was recorded, TooManyEvents, Unavailable or
         StoreError.
         """
-        (outcome,) = await self.collect_all([(event, sender)])
+        (outcome,) = await self.collect_all([event], [sender])
         if isinstance(outcome, Exception):
             raise outcome
         return outcome if isinstance(outcome, Collected) else await outcome
 
-    async def collect_all(self, arrivals: Sequence[Arrival | Exception]) -> list[Outcome]:
+    async def collect_all(
+        self, events: Sequence[Event | Exception], senders: Sequence[Sender]
+    ) -> list[Outcome]:
         """Record events that came together; what became of each. One that could not be read is its error."""
         now = self._clock.now()
-        considered = [
-            arrival if isinstance(arrival, Exception) else self._consider(*arrival, now)
-            for arrival in arrivals
+        arrivals: list[_Arrival | Outcome] = [
+            event if isinstance(event, Exception) else _Arrival(event, sender, now)
+            for event, sender in zip(events, senders, strict=True)
         ]
-        offered = [event.hits for event in considered if isinstance(event, _Considered)]
+        # Each step for all before the next: a processor is quickest at what it has just done.
+        for step in (self._find_sites, self._admit, self._identify, self._judge):
+            for place, arrival in enumerate(arrivals):
+                if isinstance(arrival, _Arrival):
+                    try:
+                        arrivals[place] = step(arrival) or arrival
+                    except Exception as exc:  # noqa: BLE001 - a fault in one event is not that of others
+                        arrivals[place] = exc
+        offered = [arrival.hits for arrival in arrivals if isinstance(arrival, _Arrival)]
         recorded = iter(await self._ingest.offer(offered) if offered else ())
         return [
-            self._outcome(event, next(recorded)) if isinstance(event, _Considered) else event
-            for event in considered
+            self._outcome(arrival, next(recorded)) if isinstance(arrival, _Arrival) else arrival
+            for arrival in arrivals
         ]
 
-    def _consider(self, event: Event, sender: Sender, now: Moment) -> "_Considered | Outcome":
-        """What is to be recorded of an event, or, where that is nothing, its outcome."""
+    def _find_sites(self, arrival: _Arrival) -> None:
+        arrival.page = page_of(arrival.event.url)
+        domains = arrival.event.domains
+        for domain in domains or (arrival.page.host,):
+            site = self._sites.find(domain) if domains else self._sites.of_host(domain)
+            if site is None:
+                arrival.unknown.append(DropReason.UNKNOWN_SITE)
+            elif site not in arrival.sites:
+                arrival.sites.append(site)
+        if not arrival.sites:
+            raise UnknownSite(", ".join(domains) or arrival.page.host)
+
+    def _admit(self, arrival: _Arrival) -> None:
         try:
-            page = page_of(event.url)
-            sites, unknown = self._named(event, page)
-            hours = [local_hour(site.zone, now.wall_ms) for site in sites]
-            secrets = [self._keyring.known(site, hour.day) for site, hour in zip(sites, hours, strict=True)]
-            if None in secrets:
-                return asyncio.create_task(self._collect_with_secrets(event, sender, sites, now))
-            self._admit(sender, sites, now)
-            considered = _Considered(sites, unknown, now)
-            for site, hour, secret in zip(sites, hours, secrets, strict=True):
-                assert secret is not None
-                identity = identify(sender, secret, self._keyring.neighbours(site, hour, now))
-                considered.add(site, judge(event, page, site, sender, identity, hour, now))
-        except Exception as exc:  # noqa: BLE001 - a fault in one event is not that of others
-            return exc
-        return considered if considered.hits else self._unchanged(considered)
+            self._limits.admit(arrival.sender, arrival.at)
+        except TooManyEvents as exc:
+            for site in arrival.sites:
+                self._announce(Limited(site.domain, exc.limit))
+            raise
 
-    async def _collect_with_secrets(
-        self, event: Event, sender: Sender, sites: Sequence[Site], now: Moment
-    ) -> Collected:
-        """The first of a day: others need not wait until a secret is made."""
-        for site in sites:
-            day = local_hour(site.zone, now.wall_ms).day
+    def _identify(self, arrival: _Arrival) -> Outcome | None:
+        for site in arrival.sites:
+            hour = local_hour(site.zone, arrival.at.wall_ms)
+            secret = self._keyring.known(site, hour.day)
+            if secret is None:
+                return asyncio.create_task(self._collect_with_secrets(arrival))
+            neighbours = self._keyring.neighbours(site, hour, arrival.at)
+            arrival.visitors.append((hour, identify(arrival.sender, secret, neighbours)))
+        return None
+
+    def _judge(self, arrival: _Arrival) -> Outcome | None:
+        event, page, sender, at = arrival.event, arrival.page, arrival.sender, arrival.at
+        for site, (hour, identity) in zip(arrival.sites, arrival.visitors, strict=True):
+            judged = judge(event, page, site, sender, identity, hour, at)
+            if isinstance(judged, DropReason):
+                arrival.drops[site.domain] = judged
+                continue
+            arrival.hits.append(judged)
+            if judged.dropped:
+                arrival.drops[site.domain] = judged.dropped
+        return None if arrival.hits else self._unchanged(arrival)
+
+    async def _collect_with_secrets(self, arrival: _Arrival) -> Collected:
+        """The first event of a site's day: others need not wait until its secret is made."""
+        for site in arrival.sites:
+            day = local_hour(site.zone, arrival.at.wall_ms).day
             _ = self._keyring.known(site, day) or await self._keyring.fetch(site, day)
-        return await self.collect(event, sender)
+        return await self.collect(arrival.event, arrival.sender)
 
-    def _outcome(self, event: "_Considered", recorded: Recorded | Unavailable) -> Outcome:
+    def _outcome(self, arrival: _Arrival, recorded: Recorded | Unavailable) -> Outcome:
         if isinstance(recorded, Unavailable):
             return recorded
         for place, why in recorded.dropped.items():
-            event.drops[event.hits[place].site.domain] = why
+            arrival.drops[arrival.hits[place].site.domain] = why
         if recorded.dropped.get(0) is DropReason.DUPLICATE:
-            return self._unchanged(event)
-        first = event.hits[0]
-        return Collected(recorded.answers.to(first.site, first.path), self._dropped(event))
+            return self._unchanged(arrival)
+        first = arrival.hits[0]
+        return Collected(recorded.answers.to(first.site, first.path), self._dropped(arrival))
 
-    async def _unchanged(self, event: "_Considered") -> Collected:
+    async def _unchanged(self, arrival: _Arrival) -> Collected:
         """The totals where nothing was new; with the page, where it is one of the site's."""
-        dropped = self._dropped(event)
-        site = event.hits[0].site if event.hits else event.sites[0]
+        dropped = self._dropped(arrival)
+        site = arrival.hits[0].site if arrival.hits else arrival.sites[0]
         if not site.public:
-            return Collected(encode(without_numbers(site, event.at.wall_ms)), dropped)
-        paths = {hit.path: hit.path for hit in event.hits[:1]}
-        return Collected(await self._board.answer(site, paths, event.at), dropped)
+            return Collected(encode(without_numbers(site, arrival.at.wall_ms)), dropped)
+        paths = {hit.path: hit.path for hit in arrival.hits[:1]}
+        return Collected(await self._board.answer(site, paths, arrival.at), dropped)
 
-    def _dropped(self, event: "_Considered") -> list[DropReason]:
-        for domain, reason in event.drops.items():
+    def _dropped(self, arrival: _Arrival) -> list[DropReason]:
+        for domain, reason in arrival.drops.items():
             self._announce(Dropped(domain, reason))
-        return [*event.unknown, *event.drops.values()]
-
-    def _named(self, event: Event, page: Page) -> tuple[list[Site], list[DropReason]]:
-        """The sites an event names, each once; where it names none, the site of its page."""
-        sites: list[Site] = []
-        dropped: list[DropReason] = []
-        for domain in event.domains or (page.host,):
-            site = self._sites.find(domain) if event.domains else self._sites.of_host(domain)
-            if site is None:
-                dropped.append(DropReason.UNKNOWN_SITE)
-            elif site not in sites:
-                sites.append(site)
-        if not sites:
-            raise UnknownSite(", ".join(event.domains) or page.host)
-        return sites, dropped
-
-    def _admit(self, sender: Sender, sites: Sequence[Site], now: Moment) -> None:
-        try:
-            self._limits.admit(sender, now)
-        except TooManyEvents as exc:
-            for site in sites:
-                self._announce(Limited(site.domain, exc.limit))
-            raise
+        return [*arrival.unknown, *arrival.drops.values()]

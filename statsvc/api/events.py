@@ -7,7 +7,7 @@ from statsvc.api.dispatch import Result
 from statsvc.api.request import Request
 from statsvc.api.senders import Senders
 from statsvc.api.wire import decode_event, event_of_query
-from statsvc.collector import Arrival, Collected, Collector
+from statsvc.collector import Collected, Collector, Outcome
 from statsvc.model import Event
 
 # The smallest GIF there is that every client takes: one transparent point.
@@ -25,19 +25,26 @@ class EventRoutes:
 
     async def post(self, requests: Sequence[Request]) -> list[Result]:
         """Records the events in the bodies; answers with the totals."""
-        arrivals = [self._arrival(request, _in_body) for request in requests]
-        return [_result(outcome, _totals) for outcome in await self._collector.collect_all(arrivals)]
+        return await self._record(requests, _in_body, _totals)
 
     async def pixel(self, requests: Sequence[Request]) -> list[Result]:
         """Records the pages named in the queries; answers with a transparent GIF."""
-        arrivals = [self._arrival(request, _in_query) for request in requests]
-        return [_result(outcome, _gif) for outcome in await self._collector.collect_all(arrivals)]
+        return await self._record(requests, _in_query, _gif)
 
-    def _arrival(self, request: Request, event_of: Callable[[Request], Event]) -> Arrival | Exception:
-        try:
-            return event_of(request), self._senders.of(request)
-        except Exception as exc:  # noqa: BLE001 - a fault in one event is not that of others
-            return exc
+    async def _record(
+        self,
+        requests: Sequence[Request],
+        event_of: Callable[[Request], Event],
+        answer: Callable[[Collected], Answer],
+    ) -> list[Result]:
+        events: list[Event | Exception] = []
+        for request in requests:
+            try:
+                events.append(event_of(request))
+            except Exception as exc:  # noqa: BLE001 - a fault in one event is not that of others
+                events.append(exc)
+        senders = [self._senders.of(request) for request in requests]
+        return [_result(outcome, answer) for outcome in await self._collector.collect_all(events, senders)]
 
 
 def _in_body(request: Request) -> Event:
@@ -48,9 +55,7 @@ def _in_query(request: Request) -> Event:
     return event_of_query(request.query)
 
 
-def _result(
-    outcome: Collected | Exception | Awaitable[Collected], answer: Callable[[Collected], Answer]
-) -> Result:
+def _result(outcome: Outcome, answer: Callable[[Collected], Answer]) -> Result:
     if isinstance(outcome, Collected):
         return answer(outcome)
     return outcome if isinstance(outcome, Exception) else _later(outcome, answer)
