@@ -31,7 +31,7 @@ class _Ledger:
             self._visitor += 1
             visitor = self._visitor
         tail = chance.choice(requests.tails).replace(ID, f"{chance.randrange(10**12):012}")
-        return f"{chance.choice(requests.heads)}{address(visitor)}{tail}".encode()
+        return f"{requests.heads[visitor % len(requests.heads)]}{address(visitor)}{tail}".encode()
 
 
 class _Connection:

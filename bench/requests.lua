@@ -43,7 +43,7 @@ function request()
   local low, high = number % 65536, floor(number / 65536)
   local address = rshift(high, 8) .. "." .. band(high, 255) .. "." .. rshift(low, 8) .. "." .. band(low, 255)
   local n = random(#tails)
-  local start = heads[random(#heads)] .. address .. tails[n]
+  local start = heads[who % #heads + 1] .. address .. tails[n]
   if not ends[n] then
     return start
   end

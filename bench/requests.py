@@ -16,7 +16,7 @@ ID = "\0" * 12
 
 
 class Requests(msgspec.Struct, frozen=True):
-    """Any head goes with any tail; each request picks both at random.
+    """A request is its visitor's head, as everyone has one browser, the visitor's address and a random tail.
 
     Visitor `n` has an IPv4 address of its own, one far from that of `n + 1`. `visitors` says how many
     there are to pick from; 0 makes each request that of a new one.

@@ -1,8 +1,10 @@
 """The benchmark measures every row it names; its figures are for people to judge, on a machine at rest."""
 
+import json
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import msgspec
@@ -13,6 +15,8 @@ from bench.__main__ import ROWS
 from bench.books import Books
 from bench.figures import Figure, Report, table
 from bench.load import OWN, WRK, BenchError
+from bench.requests import events
+from bench.stage import SITE, Stage
 from tests.process import Service, command
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +59,23 @@ def test_wrk_sends_the_same_requests(tmp_path):
         pytest.skip("wrk is not installed")
     report = run(tmp_path, "--generator", WRK, "--only", "mix")
     assert report.figures
+
+
+@pytest.mark.parametrize("generator", [WRK, OWN])
+def test_visitors_who_come_back_are_the_same_ones(tmp_path, generator):
+    """With the same browser: else they would be new ones from an address that is known."""
+    if generator == WRK and shutil.which("wrk") is None:
+        pytest.skip("wrk is not installed")
+    stage = Stage(tmp_path, generator, quick=True)
+    with stage.service() as service:
+
+        def visitors() -> int:
+            with urllib.request.urlopen(f"http://{service.address}/api/totals?site={SITE}") as answer:
+                return json.load(answer)["visitors"]["today"]
+
+        before = visitors()
+        load = stage.load(service, events(sites=[SITE], visitors=10), 4)
+        assert visitors() - before == 10 < load.answers
 
 
 def test_a_run_that_lost_an_event_or_counted_one_twice_fails(tmp_path):
