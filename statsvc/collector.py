@@ -176,6 +176,8 @@ class Collector:
         return Collected(await self._board.answer(site, paths, arrival.at), dropped)
 
     def _dropped(self, arrival: _Arrival) -> list[DropReason]:
+        if not arrival.drops:
+            return arrival.unknown
         for domain, reason in arrival.drops.items():
             self._announce(Dropped(domain, reason))
         return [*arrival.unknown, *arrival.drops.values()]

@@ -5,6 +5,7 @@ that all that is wrong with it can be told at once.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -91,12 +92,16 @@ def _event(wire: _Wire) -> Event:
     if not name or not url:
         required = ["is required"]
         raise InvalidEvent(({} if name else {"name": required}) | ({} if url else {"url": required}))
-    domains = (wire.d or wire.domain or "").split(",")
-    named = tuple(filter(None, map(str.strip, domains)))
+    named = _named(wire.d or wire.domain or "")
     if len(named) > MOST_DOMAINS:
         raise InvalidEvent({"domain": [f"names {len(named)} sites, at most {MOST_DOMAINS} are taken"]})
     automated = wire.b not in _NO or wire.bot not in _NO
     return Event(name, url, named, automated, "" if wire.id is None else str(wire.id))
+
+
+@lru_cache(maxsize=1024)
+def _named(domains: str) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, domains.split(","))))
 
 
 def _not_json(body: bytes, exc: Exception) -> str:
