@@ -14,19 +14,19 @@ BUSIER = 256
 
 
 class _Turns:
-    """What the rounds of one shape of load gave, side by side."""
+    """What one shape of load gave, turn by turn, side by side."""
 
     def __init__(self, stage: Stage, requests: Requests, connections: int, *, with_nginx: bool) -> None:
         self.bare: list[Load] = []
         self.nginx: list[Load] = []
         self.ours: list[Load] = []
         with stage.service() as service, stage.references(service.answer_bytes(requests)) as (bare, pixel):
-            for _ in range(stage.rounds):
+            for _ in range(stage.turns):
                 stage.spin()
-                self.bare.append(stage.load(bare, requests, connections))
+                self.bare.append(stage.load(bare, requests, connections, stage.turn_seconds))
                 if with_nginx and pixel is not None:
-                    self.nginx.append(stage.load(pixel, requests, connections))
-                self.ours.append(stage.load(service, requests, connections))
+                    self.nginx.append(stage.load(pixel, requests, connections, stage.turn_seconds))
+                self.ours.append(stage.load(service, requests, connections, stage.turn_seconds))
 
     def rates(self, others: list[Load]) -> list[float]:
         return [mine.rate / other.rate for mine, other in zip(self.ours, others, strict=True)]
@@ -78,11 +78,11 @@ def quiet(stage: Stage) -> Iterator[Figure]:
     ratios, ours, bares, commits = [], [], [], []
     with stage.service() as service, stage.references(service.answer_bytes(requests)) as (bare, _):
         folder = stage.folder()
-        for _ in range(stage.rounds):
+        for _ in range(stage.turns):
             stage.spin()
-            bares.append(stage.load(bare, requests, 1, stage.seconds / 2).p50_ms)
-            commits.append(bare_commit_ms(folder, stage.seconds / 4))
-            ours.append(stage.load(service, requests, 1, stage.seconds / 2).p50_ms)
+            bares.append(stage.load(bare, requests, 1, stage.turn_seconds).p50_ms)
+            commits.append(bare_commit_ms(folder, stage.turn_seconds / 3))
+            ours.append(stage.load(service, requests, 1, stage.turn_seconds).p50_ms)
             ratios.append(ours[-1] / (bares[-1] + commits[-1]))
     seen = {"ours ms": median(ours), "aiohttp ms": median(bares), "bare commit ms": median(commits)}
     what = "a quiet service, one event at a time: p50 of (aiohttp's + one bare commit)"

@@ -29,7 +29,10 @@ class Stage:
         self._generator = generator
         self.quick = quick
         self.rounds = 1 if quick else 3
+        self.turns = 1 if quick else 9
+        """Of a server among others, each a third of a load: what disturbs the machine lasts for seconds."""
         self.seconds = 0.2 if quick else 3.0
+        self.turn_seconds = self.seconds / 3
         self._warm_seconds = 0.1 if quick else WARM_SECONDS
         self.spins: list[float] = []
         self._numbers = count(1)
