@@ -48,7 +48,7 @@ class Store(Protocol):
     """
 
     async def commit(self, batch: Batch) -> None:
-        """Make the whole batch durable, or nothing of it.
+        """Make the whole batch durable, or nothing of it. One is committed after the other.
 
         When this returns, the batch survives the loss of power. When it raises, the batch may or may
         not be in the store, and it may be given again: a batch whose id is there already changes nothing.

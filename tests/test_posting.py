@@ -79,6 +79,21 @@ async def test_the_journal_of_a_process_that_was_killed_is_posted(store, databas
     assert (await history_of(store, 1, TODAY, TODAY)).total == PageTotals(9, 8)
 
 
+async def test_a_place_that_another_process_took_is_not_overwritten(store, database: Database):
+    """None should commit to a file that is served; where one does, both batches are counted."""
+    await commit_some(store)
+    other = await Database.open(database.path, serving=False)
+    try:
+        await SqliteStore(other).commit(batch(7, a_tally(5, visitors=(7,))))
+    finally:
+        await other.close()
+    with pytest.raises(StoreError, match=r"batches\.place"):
+        await store.commit(batch(8, a_tally(9, visitors=(8,))))
+    await store.commit(batch(8, a_tally(9, visitors=(8,))))
+    assert await store.visitors(1, TODAY, False) == [0, 1, 2, 7, 8]
+    assert rows(database.path)["totals"] == [(1, 0, 22, 10)]
+
+
 async def test_closing_posts(tmp_path: Path):
     """A file that was closed has all in its tables."""
     path = tmp_path / "stats.db"

@@ -71,14 +71,15 @@ class Posting:
         self._ids += len(receipts) + sum(map(len, tally.newcomers.values()))
         self._place, self._at_ms = place, at_ms
 
-    async def make_room(self, at_ms: int) -> None:
-        """Before what is committed at `at_ms`. Raises StoreError."""
+    async def room_for(self, at_ms: int) -> int:
+        """The place of what is committed next, at `at_ms`. Raises StoreError."""
         if not self._known:
             async with self.still():
                 pass
         apart = abs(at_ms - self._at_ms) > LONGEST_SECONDS * 1000  # as where the clock was set
         if self._bytes > MOST_BYTES or self._ids > MOST_IDS or (self._bytes and apart):
             await self.post()
+        return self._place + 1
 
     @asynccontextmanager
     async def still(self) -> AsyncIterator[None]:
@@ -122,6 +123,7 @@ class Posting:
         self._known = True  # at once: what is committed from here on, tells of itself
         with self._database.decoding():
             for self._since, place, at_ms, tally in rows:
+                self._place = self._since
                 if place is not None:
                     self._add(place, at_ms, *of_json(tally), len(tally))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from statsvc.errors import StoreError
 from statsvc.model import History, PageTotals
 from statsvc.ports import Batch, Space
 from statsvc.stores.batch_json import as_json
@@ -64,18 +65,17 @@ class SqliteStore:
         self._secrets_in_log = True
 
     async def commit(self, batch: Batch) -> None:
-        await self._posting.make_room(batch.at_ms)
+        place = await self._posting.room_for(batch.at_ms)
         tally = as_json(batch)
         try:
-            ((place,),) = await self._database.write(
-                "INSERT INTO batches (place, id, at_ms, open_visits, tally)"
-                " SELECT max((SELECT place FROM posted), (SELECT coalesce(max(place), 0) FROM batches)) + 1,"
-                " ?, ?, ?, ? RETURNING place",
-                (batch.id, batch.at_ms, batch.open_visits, tally),
+            await self._database.write(
+                "INSERT INTO batches (place, id, at_ms, open_visits, tally) VALUES (?, ?, ?, ?, ?)",
+                (place, batch.id, batch.at_ms, batch.open_visits, tally),
             )
         except sqlite3.IntegrityError as exc:
-            if "batches.id" not in str(exc):
-                raise
+            if "batches.id" not in str(exc):  # of another process, which must not commit to this file
+                self._posting.forget()
+                raise StoreError(f"{self._database.path}: {exc}") from exc
         except BaseException:
             self._posting.forget()  # it may be there all the same
             raise
