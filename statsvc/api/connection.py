@@ -187,7 +187,7 @@ class Connection(BaseProtocol):
             pass  # who has left is nobody's problem
         except Exception as exc:  # noqa: BLE001 - a fault in one connection is not that of others
             self._door.announce(Fault.of("connection", exc))
-        if go_on and (self._requests or self._paused or self._unreadable is not None):
+        if go_on and (self._requests or self._paused):
             self._task = self._loop.create_task(self._answer_all())
         else:
             self._end(go_on)
