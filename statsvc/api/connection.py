@@ -7,13 +7,12 @@ refused here is refused unread, so for little.
 import asyncio
 from collections import deque
 from math import inf
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import hdrs
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpProcessingError, HttpRequestParser, HttpVersion10, RawRequestMessage
+from aiohttp.http import HttpProcessingError, HttpRequestParser
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import StreamReader
 
 from statsvc.announcements import Cut, CutReason, Fault
 from statsvc.api.answer import Answer
@@ -21,6 +20,9 @@ from statsvc.api.door import HEAD_SECONDS, MOST_UNANSWERED_BYTES, Door
 from statsvc.api.http import json_error
 from statsvc.api.request import Request
 from statsvc.errors import Refused
+
+if TYPE_CHECKING:
+    from aiohttp.streams import StreamReader
 
 KEEPALIVE_SECONDS = 75.0
 """Longer than proxies keep an idle connection: they must be the ones to close it."""
@@ -68,14 +70,14 @@ class Connection(BaseProtocol):
         super().__init__(loop, parser)
         self._door = door
         self._remote = remote
-        self._requests: deque[tuple[RawRequestMessage, StreamReader]] = deque()
+        self._requests: deque[Request] = deque()
         self._body: StreamReader | None = None
         """Of the request that was read last."""
         self._unreadable: HttpProcessingError | None = None
         self.idle = True
         self._task: asyncio.Task[None] | None = None
         """Answers what is here."""
-        self._joined: RawRequestMessage | None = None
+        self._joined: Request | None = None
         """A request that is answered with others'."""
         self._unanswered = 0
         """Bytes."""
@@ -155,7 +157,7 @@ class Connection(BaseProtocol):
                 self._unreadable = exc
             return
         if requests:
-            self._requests.extend(requests)
+            self._requests.extend(Request(message, body, self._remote) for message, body in requests)
             self._body = requests[-1][1]
         self._behind = len(self._requests) >= MOST_WAITING
         if upgraded:  # to a protocol that is not spoken here: it is answered as if it had not asked
@@ -165,24 +167,22 @@ class Connection(BaseProtocol):
         """Answer what is here: one request, as most often it is, together with others' if it can be."""
         self.idle = False
         self._door.begin(self)
-        if len(self._requests) == 1:
-            message, body = self._requests[0]
-            if self._door.join(Request(message, body, self._remote), self._answer_joined):
-                self._joined = self._next()[0]
-                return
+        if len(self._requests) == 1 and self._door.join(self._requests[0], self._answer_joined):
+            self._joined = self._next()
+            return
         self._task = self._loop.create_task(self._answer_all())
 
-    def _next(self) -> tuple[RawRequestMessage, StreamReader]:
+    def _next(self) -> Request:
         if self._parser is not None:
             self._parser.message_consumed()
         return self._requests.popleft()
 
     def _answer_joined(self, answer: Answer) -> None:
         assert self._joined is not None
-        message, self._joined = self._joined, None
+        request, self._joined = self._joined, None
         go_on = False
         try:
-            go_on = self._send(message, answer)
+            go_on = self._send(request, answer)
         except ConnectionError:
             pass  # who has left is nobody's problem
         except Exception as exc:  # noqa: BLE001 - a fault in one connection is not that of others
@@ -200,7 +200,7 @@ class Connection(BaseProtocol):
                 await self._drain_helper()
             go_on = True
             while go_on and self._requests:
-                go_on = await self._answer(*self._next())
+                go_on = await self._answer(self._next())
                 if self._behind and not self._requests and not self._last:
                     self._read(b"")
             if self._unreadable is not None and go_on:
@@ -226,29 +226,26 @@ class Connection(BaseProtocol):
         self._door.end(self)
         self._wait(KEEPALIVE_SECONDS)
 
-    async def _answer(self, message: RawRequestMessage, body: StreamReader) -> bool:
+    async def _answer(self, request: Request) -> bool:
         """Whether another request may follow."""
-        expected = message.headers.get(hdrs.EXPECT)
-        if expected is not None and message.version != HttpVersion10 and expected.lower() == "100-continue":
+        expected = request.headers.get(hdrs.EXPECT)
+        if expected is not None and not request.old and expected.lower() == "100-continue":
             self._write(CONTINUE)
-        answer = await self._door.answer(Request(message, body, self._remote))
-        go_on = self._send(message, answer)
+        answer = await self._door.answer(request)
+        go_on = self._send(request, answer)
         if answer.more is not None and self.transport is not None:
             await answer.more(self.transport)
-        if not body.is_eof() and not await _read_out(body):
+        if not request.whole and not await request.skip(LINGER_SECONDS):
             return False
         if self._paused:
             await self._drain_helper()
         return go_on
 
-    def _send(self, message: RawRequestMessage, answer: Answer) -> bool:
+    def _send(self, request: Request, answer: Answer) -> bool:
         """Whether another request may follow. Raises ConnectionResetError where the client has left."""
-        old = message.version == HttpVersion10
-        close = answer.close or message.should_close or self._last or self._door.draining.is_set()
-        head = message.method == hdrs.METH_HEAD
-        self._write(
-            answer.encode(self._door.headers, version="1.0" if old else "1.1", close=close, head=head)
-        )
+        close = answer.close or request.closes or self._last or self._door.draining.is_set()
+        version, head = "1.0" if request.old else "1.1", request.method == hdrs.METH_HEAD
+        self._write(answer.encode(self._door.headers, version=version, close=close, head=head))
         return not close
 
     def _answer_unreadable(self, exc: HttpProcessingError) -> None:
@@ -311,14 +308,3 @@ class Connection(BaseProtocol):
 def _refusal(exc: HttpProcessingError) -> Refused:
     said = (exc.message or "it can't be read").strip().partition(":")[0].rstrip(".")
     return Refused(431 if isinstance(exc, LineTooLong) else 400, f"this is not a request: {said}", close=True)
-
-
-async def _read_out(body: StreamReader) -> bool:
-    """Read what is left of a body, for nothing. Whether it came to its end."""
-    try:
-        async with asyncio.timeout(LINGER_SECONDS):
-            while await body.readany():
-                pass
-    except (TimeoutError, Refused):
-        return False
-    return True

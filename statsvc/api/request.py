@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpVersion10, RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from statsvc.errors import Refused
@@ -21,7 +21,7 @@ LARGEST_BODY_BYTES = 16 * 1024
 class Request:
     """Its head is here; its body may be on its way."""
 
-    __slots__ = ("_came", "_stream", "headers", "method", "named", "remote", "url")
+    __slots__ = ("_came", "_stream", "closes", "headers", "method", "named", "old", "remote", "url")
 
     def __init__(self, message: RawRequestMessage, body: StreamReader, remote: str) -> None:
         self.method = message.method
@@ -30,6 +30,9 @@ class Request:
         """In any case of their names. Bytes that are no UTF-8 are lone surrogates."""
         self.remote = remote
         """The peer's address."""
+        self.old = message.version == HttpVersion10
+        self.closes = message.should_close
+        """The connection is to end after its answer."""
         self.named: Mapping[str, str] = {}
         """What stands at the places that its route's template names."""
         self._stream = body
@@ -70,6 +73,16 @@ class Request:
         if not self.whole:  # else a timeout would cost 5 µs
             self._came = await self._rest()
         return self.body()
+
+    async def skip(self, seconds: float) -> bool:
+        """Read what is left of the body, for nothing. Whether it came to its end within `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                while await self._stream.readany():
+                    pass
+        except (TimeoutError, Refused):
+            return False
+        return True
 
     async def _rest(self) -> bytes:
         read = b""
