@@ -46,8 +46,10 @@ class _Arrival(Struct, gc=False):
     """Each that it names, once; where it names none, the site of its page."""
     unknown: list[DropReason] = []
     """One for each that it names and that is not registered."""
-    visitors: list[tuple[LocalHour, Identity]] = []
-    """When it is and who it is, for each of the sites."""
+    secrets: list[tuple[LocalHour, bytes]] = []
+    """When it is at each of the sites, and the day's secret there."""
+    visitors: list[Identity] = []
+    """Who it is for each of the sites."""
     hits: list[Hit] = []
     drops: dict[str, DropReason] = {}
     """Why, by the site's domain, where it is not among the human numbers."""
@@ -93,7 +95,7 @@ class Collector:
             for event, sender in zip(events, senders, strict=True)
         ]
         # Each step for all before the next: a processor is quickest at what it has just done.
-        for step in (self._find_sites, self._admit, self._identify, self._judge):
+        for step in (self._find_sites, self._find_secrets, self._admit, self._identify, self._judge):
             for place, arrival in enumerate(arrivals):
                 if isinstance(arrival, _Arrival):
                     try:
@@ -119,6 +121,15 @@ class Collector:
         if not arrival.sites:
             raise UnknownSite(", ".join(domains) or arrival.page.host)
 
+    def _find_secrets(self, arrival: _Arrival) -> Outcome | None:
+        for site in arrival.sites:
+            hour = local_hour(site.zone, arrival.at.wall_ms)
+            secret = self._keyring.known(site, hour.day)
+            if secret is None:
+                return asyncio.create_task(self._collect_with_secrets(arrival))
+            arrival.secrets.append((hour, secret))
+        return None
+
     def _admit(self, arrival: _Arrival) -> None:
         try:
             self._limits.admit(arrival.sender, arrival.at)
@@ -127,19 +138,14 @@ class Collector:
                 self._announce(Limited(site.domain, exc.limit))
             raise
 
-    def _identify(self, arrival: _Arrival) -> Outcome | None:
-        for site in arrival.sites:
-            hour = local_hour(site.zone, arrival.at.wall_ms)
-            secret = self._keyring.known(site, hour.day)
-            if secret is None:
-                return asyncio.create_task(self._collect_with_secrets(arrival))
+    def _identify(self, arrival: _Arrival) -> None:
+        for site, (hour, secret) in zip(arrival.sites, arrival.secrets, strict=True):
             neighbours = self._keyring.neighbours(site, hour, arrival.at)
-            arrival.visitors.append((hour, identify(arrival.sender, secret, neighbours)))
-        return None
+            arrival.visitors.append(identify(arrival.sender, secret, neighbours))
 
     def _judge(self, arrival: _Arrival) -> Outcome | None:
         event, page, sender, at = arrival.event, arrival.page, arrival.sender, arrival.at
-        for site, (hour, identity) in zip(arrival.sites, arrival.visitors, strict=True):
+        for site, (hour, _), identity in zip(arrival.sites, arrival.secrets, arrival.visitors, strict=True):
             judged = judge(event, page, site, sender, identity, hour, at)
             if isinstance(judged, DropReason):
                 arrival.drops[site.domain] = judged

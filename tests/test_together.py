@@ -148,6 +148,22 @@ async def test_what_is_sent_behind_an_event_is_answered_behind_it(start: AppFact
         assert (await app.totals())["pageviews"]["total"] == 6
 
 
+async def test_the_first_events_of_a_day_count_once_against_the_limits(start: AppFactory) -> None:
+    """They wait for the day's secret, and have been let in by then, or not."""
+    behind = (
+        b"POST /api/event HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.1\r\nUser-Agent: "
+        + CHROME.encode()
+    )
+    async with (
+        start(trusted_proxy="127.0.0.1", visitor_limit="1/s,20") as app,
+        callers(app.public, 30) as all_,
+    ):
+        for caller in all_:
+            caller.writer.write(behind + b"\r\nContent-Length: %d\r\n\r\n" % len(event()) + event())
+        statuses = [(await caller.answer())[0] for caller in all_]
+    assert sorted(statuses) == [202] * 20 + [429] * 10
+
+
 async def test_who_leaves_harms_no_other(start: AppFactory, tmp_path: Path) -> None:
     """Both events are counted, and the one who stays is told."""
     async with start() as app, callers(app.public, 2) as (leaves, stays):
