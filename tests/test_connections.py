@@ -96,6 +96,8 @@ AMBIGUOUS = {
     "no host": HEAD.replace(b"Host: x\r\n", b"") + b"\r\n" + SMUGGLED,
     "two hosts": HEAD + b"Host: y\r\n\r\n" + SMUGGLED,
     "HTTP/0.9": b"GET /hit.gif?d=hue.gov.vn&u=https://hue.gov.vn/\r\n" + SMUGGLED,
+    "HTTP/0.9, said": WHOLE.replace(b"HTTP/1.1", b"HTTP/0.9"),
+    "HTTP/2, said": WHOLE.replace(b"HTTP/1.1", b"HTTP/2.0"),
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SMUGGLED,
     "TLS": bytes.fromhex("16030100f8010000f40303") + bytes(200),
     "another protocol": b"\x00\x01\x02 nonsense\r\n\r\n" + SMUGGLED,
@@ -121,6 +123,8 @@ async def test_what_can_be_read_in_two_ways_is_read_in_none(app: App, name: str)
         ("chunked", HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT), [202]),
         ("absolute", WHOLE.replace(b" /api", b" http://other/api").replace(b"Host: x", b"Host: x\r\nConnection: close"), [202]),
         ("expecting", WHOLE.replace(b"Host: x", b"Host: x\r\nConnection: close\r\nExpect: 100-continue"), [202]),
+        ("upgrading to HTTP/2", WHOLE.replace(b"Host: x", b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__") + WHOLE, [202]),
+        ("upgrading behind others", WHOLE * 2 + WHOLE.replace(b"Host: x", b"Host: x\r\nConnection: upgrade\r\nUpgrade: websocket"), [202] * 3),
         ("upgrading", WHOLE.replace(b"Host: x", b"Host: x\r\nConnection: upgrade, close\r\nUpgrade: websocket"), [202]),
     ],
 )  # fmt: skip
@@ -130,6 +134,34 @@ async def test_what_is_unusual_and_clear_is_answered(
     """Each request once, in order, and counted once."""
     assert await answers(app, sent) == statuses
     assert await pageviews(app) == statuses.count(202)
+
+
+async def half_closed(app: App, *sent: bytes) -> list[int]:
+    """The statuses that come back to who says at once that nothing more will be sent."""
+    async with connected(app) as (reader, writer):
+        for part in sent:
+            writer.write(part)
+        writer.write_eof()
+        return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d+) ", await said(reader))]
+
+
+async def test_who_sends_no_more_is_answered(app: App) -> None:
+    """Each request that is whole, in order; then the connection is closed."""
+    assert await half_closed(app, WHOLE) == [202]
+    assert await half_closed(app, WHOLE * 3) == [202] * 3
+    assert await half_closed(app, WHOLE, WHOLE[:-1]) == [202]
+    assert await half_closed(app, WHOLE[:-1]) == []
+    assert await half_closed(app, HEAD) == []
+    assert await pageviews(app) == 5
+
+
+async def test_a_reader_of_a_stream_who_sends_no_more_has_left(app: App) -> None:
+    """As browsers leave: else each would be kept until the next message."""
+    async with connected(app) as (reader, writer):
+        writer.write(STREAM)
+        assert b"data:" in await reader.readuntil(b"\n\n")
+        writer.write_eof()
+        await said(reader)
 
 
 async def test_who_waits_before_the_body_is_told_to_go_on(app: App) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from aiohttp import hdrs
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpProcessingError, HttpRequestParser
+from aiohttp.http import HttpProcessingError, HttpRequestParser, HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import LineTooLong
 
 from statsvc.announcements import Cut, CutReason, Fault
@@ -30,6 +30,7 @@ LONGEST_LINE_BYTES = 32 * 1024
 """A hundred paths in other scripts than Latin are ten kilobytes of query."""
 LINGER_SECONDS = 2.0
 """How long what nobody wants is read, for nothing, after an answer: closing at once could lose the answer."""
+SPOKEN = (HttpVersion11, HttpVersion10)
 MOST_WAITING = 32
 """Requests that are read ahead, while one is answered."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -45,6 +46,7 @@ class Connection(BaseProtocol):
             "_deaf",
             "_door",
             "_due",
+            "_endless",
             "_heard",
             "_joined",
             "_last",
@@ -87,6 +89,8 @@ class Connection(BaseProtocol):
         """No request comes behind those that are here."""
         self._deaf = False
         """What comes is not read."""
+        self._endless = False
+        """What is being answered has no end, as a stream."""
         self._heard = loop.time()
         self._due = inf
         self._timer: asyncio.TimerHandle | None = None
@@ -115,10 +119,17 @@ class Connection(BaseProtocol):
             self._timer.cancel()
         self._requests.clear()
         self._last = True
-        if self._body is not None and not self._body.is_eof():
-            self._body.set_exception(ConnectionResetError("the client has left"))
+        self._break_body(ConnectionResetError("the client has left"))
         super().connection_lost(exc)
         self._parser = None  # they refer to each other
+
+    def eof_received(self) -> bool:
+        """The client sends no more, and may wait for answers: whether the connection stays open for them."""
+        if self.idle or self._endless:
+            return False
+        self._last = True
+        self._break_body(ConnectionResetError("the client has left"))
+        return True
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         if self._reading_paused:  # aiohttp asks for it at the end of every body
@@ -151,17 +162,29 @@ class Connection(BaseProtocol):
             requests, upgraded, _ = self._parser.feed_data(data)
         except HttpProcessingError as exc:
             self._deaf = self._last = True
-            if self._body is not None and not self._body.is_eof():
-                self._body.set_exception(_refusal(exc))
-            else:
+            if not self._break_body(_refusal(exc)):
                 self._unreadable = exc
             return
-        if requests:
-            self._requests.extend(Request(message, body, self._remote) for message, body in requests)
-            self._body = requests[-1][1]
+        for message, body in requests:
+            if message.version not in SPOKEN:
+                spoken = "HTTP/{}.{} is not spoken here".format(*message.version)
+                self._unreadable = HttpProcessingError(code=400, message=spoken)
+                self._deaf = self._last = True
+                break
+            self._requests.append(Request(message, body, self._remote))
+            self._body = body
+            # To a protocol that is not spoken here: it is answered as if it had not asked. What comes behind
+            # it may be in that protocol.
+            if upgraded or hdrs.UPGRADE in message.headers:
+                self._deaf = self._last = True
         self._behind = len(self._requests) >= MOST_WAITING
-        if upgraded:  # to a protocol that is not spoken here: it is answered as if it had not asked
-            self._deaf = self._last = True
+
+    def _break_body(self, exc: Exception) -> bool:
+        """Let who reads the body that is on its way know why it will not come. Whether there is one."""
+        if self._body is None or self._body.is_eof():
+            return False
+        self._body.set_exception(exc)
+        return True
 
     def _begin(self) -> None:
         """Answer what is here: one request, as most often it is, together with others' if it can be."""
@@ -187,7 +210,7 @@ class Connection(BaseProtocol):
             pass  # who has left is nobody's problem
         except Exception as exc:  # noqa: BLE001 - a fault in one connection is not that of others
             self._door.announce(Fault.of("connection", exc))
-        if go_on and (self._requests or self._paused):
+        if go_on and (self._requests or self._paused or self._unreadable is not None):
             self._task = self._loop.create_task(self._answer_all())
         else:
             self._end(go_on)
@@ -234,6 +257,7 @@ class Connection(BaseProtocol):
         answer = await self._door.answer(request)
         go_on = self._send(request, answer)
         if answer.more is not None and self.transport is not None:
+            self._endless = True
             await answer.more(self.transport)
         if not request.whole and not await request.skip(LINGER_SECONDS):
             return False
@@ -243,7 +267,8 @@ class Connection(BaseProtocol):
 
     def _send(self, request: Request, answer: Answer) -> bool:
         """Whether another request may follow. Raises ConnectionResetError where the client has left."""
-        close = answer.close or request.closes or self._last or self._door.draining.is_set()
+        last = self._last and not self._requests and self._unreadable is None
+        close = answer.close or request.closes or last or self._door.draining.is_set()
         version, head = "1.0" if request.old else "1.1", request.method == hdrs.METH_HEAD
         self._write(answer.encode(self._door.headers, version=version, close=close, head=head))
         return not close
