@@ -1,4 +1,4 @@
-"""What happens to an event, step by step: page, site, limits, identity, judgement, ingest.
+"""What happens to an event, step by step: page, site, secret, limits, identity, judgement, ingest.
 
 Events that come together go these steps together: what a batch's events have in common is done once.
 """
