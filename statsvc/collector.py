@@ -158,8 +158,7 @@ class Collector:
     async def _collect_with_secrets(self, arrival: _Arrival) -> Collected:
         """The first event of a site's day: others need not wait until its secret is made."""
         for site in arrival.sites:
-            day = local_hour(site.zone, arrival.at.wall_ms).day
-            _ = self._keyring.known(site, day) or await self._keyring.fetch(site, day)
+            await self._keyring.fetch(site, local_hour(site.zone, arrival.at.wall_ms).day)
         return await self.collect(arrival.event, arrival.sender)
 
     def _outcome(self, arrival: _Arrival, recorded: Recorded | Unavailable) -> Outcome:

@@ -35,6 +35,7 @@ class Keyring:
         key = (site.id, day)
         if key in self._prepared:
             self._secrets[key] = self._prepared.pop(key)
+        if key in self._secrets:
             return self._secrets[key]
         task = self._fetching.get(key)
         if task is None:

@@ -32,8 +32,8 @@ class Caller:
         self.reader = reader
         self.writer = writer
 
-    def send(self, body: bytes) -> None:
-        head = f"POST /api/event HTTP/1.1\r\nHost: x\r\nUser-Agent: {CHROME}\r\nContent-Length: {len(body)}"
+    def send(self, body: bytes, header: str = "Accept: */*") -> None:
+        head = f"POST /api/event HTTP/1.1\r\nHost: x\r\nUser-Agent: {CHROME}\r\n{header}\r\nContent-Length: {len(body)}"
         self.writer.write(head.encode() + b"\r\n\r\n" + body)
 
     async def answer(self) -> Answered:
@@ -150,16 +150,12 @@ async def test_what_is_sent_behind_an_event_is_answered_behind_it(start: AppFact
 
 async def test_the_first_events_of_a_day_count_once_against_the_limits(start: AppFactory) -> None:
     """They wait for the day's secret, and have been let in by then, or not."""
-    behind = (
-        b"POST /api/event HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.1\r\nUser-Agent: "
-        + CHROME.encode()
-    )
     async with (
         start(trusted_proxy="127.0.0.1", visitor_limit="1/s,20") as app,
         callers(app.public, 30) as all_,
     ):
         for caller in all_:
-            caller.writer.write(behind + b"\r\nContent-Length: %d\r\n\r\n" % len(event()) + event())
+            caller.send(event(), "X-Forwarded-For: 203.0.113.1")
         statuses = [(await caller.answer())[0] for caller in all_]
     assert sorted(statuses) == [202] * 20 + [429] * 10
 

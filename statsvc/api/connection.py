@@ -219,26 +219,27 @@ class Connection(BaseProtocol):
         """Answer what is here and what comes meanwhile, in order."""
         go_on = False
         try:
-            if self._paused:
-                await self._drain_helper()
-            go_on = True
-            while go_on and self._requests:
-                go_on = await self._answer(self._next())
-                if self._behind and not self._requests and not self._last:
-                    self._read(b"")
-            if self._unreadable is not None and go_on:
-                self._answer_unreadable(self._unreadable)
+            go_on = await self._answer_in_order()
         except ConnectionError:
-            go_on = False
-        except asyncio.CancelledError:
-            go_on = False
-            raise
+            pass
         except Exception as exc:  # noqa: BLE001 - as above
-            go_on = False
             self._door.announce(Fault.of("connection", exc))
         finally:
             self._task = None
             self._end(go_on)
+
+    async def _answer_in_order(self) -> bool:
+        """Whether another request may follow."""
+        if self._paused:
+            await self._drain_helper()
+        while self._requests:
+            if not await self._answer(self._next()):
+                return False
+            if self._behind and not self._requests and not self._last:
+                self._read(b"")
+        if self._unreadable is not None:
+            self._answer_unreadable(self._unreadable)
+        return True
 
     def _end(self, go_on: bool) -> None:
         """All that was here is answered. `go_on`: another request may follow."""

@@ -123,8 +123,9 @@ class Posting:
         self._known = True  # at once: what is committed from here on, tells of itself
         with self._database.decoding():
             for self._since, place, at_ms, tally in rows:
-                self._place = self._since
-                if place is not None:
+                if place is None:
+                    self._place = self._since
+                else:
                     self._add(place, at_ms, *of_json(tally), len(tally))
 
     def _begin(self) -> None:
