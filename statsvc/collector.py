@@ -4,7 +4,8 @@ Events that come together go these steps together: what a batch's events have in
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache, partial
 
 from msgspec import Struct
 
@@ -35,6 +36,26 @@ Outcome = Collected | Exception | Awaitable[Collected]
 is to be awaited."""
 
 
+class _Aim(Struct, frozen=True, gc=False):
+    """A site that events are for: when it is there, and what its visitors' ids are made with."""
+
+    site: Site
+    hour: LocalHour
+    secret: bytes
+    neighbours: tuple[bytes, ...]
+
+
+class _Aims(Struct, frozen=True, gc=False):
+    """What events are for that name the same sites."""
+
+    sites: list[Site]
+    """Each that they name, once; where they name none, the site of their page."""
+    unknown: list[DropReason]
+    """One for each that they name and that is not registered."""
+    of_sites: list[_Aim]
+    """None where a secret is yet to be made."""
+
+
 class _Arrival(Struct, gc=False):
     """An event on its way, and what the steps have found out about it."""
 
@@ -42,12 +63,7 @@ class _Arrival(Struct, gc=False):
     sender: Sender
     at: Moment
     page: Page = Page("", "", "")
-    sites: list[Site] = []
-    """Each that it names, once; where it names none, the site of its page."""
-    unknown: list[DropReason] = []
-    """One for each that it names and that is not registered."""
-    secrets: list[tuple[LocalHour, bytes]] = []
-    """When it is at each of the sites, and the day's secret there."""
+    aims: _Aims = _Aims([], [], [])
     visitors: list[Identity] = []
     """Who it is for each of the sites."""
     hits: list[Hit] = []
@@ -94,8 +110,9 @@ class Collector:
             event if isinstance(event, Exception) else _Arrival(event, sender, now)
             for event, sender in zip(events, senders, strict=True)
         ]
+        aims_at = cache(partial(self._aims, now))  # most events of a turn name the same
         # Each step for all before the next: a processor is quickest at what it has just done.
-        for step in (self._find_sites, self._find_secrets, self._admit, self._identify, self._judge):
+        for step in (partial(self._aim, aims_at), self._admit, self._identify, self._judge):
             for place, arrival in enumerate(arrivals):
                 if isinstance(arrival, _Arrival):
                     try:
@@ -109,55 +126,58 @@ class Collector:
             for arrival in arrivals
         ]
 
-    def _find_sites(self, arrival: _Arrival) -> None:
+    def _aim(self, aims_at: Callable[[tuple[str, ...], str], _Aims], arrival: _Arrival) -> Outcome | None:
         arrival.page = page_of(arrival.event.url)
-        domains = arrival.event.domains
-        for domain in domains or (arrival.page.host,):
+        arrival.aims = aims_at(arrival.event.domains, "" if arrival.event.domains else arrival.page.host)
+        return None if arrival.aims.of_sites else asyncio.create_task(self._collect_with_secrets(arrival))
+
+    def _aims(self, at: Moment, domains: tuple[str, ...], host: str) -> _Aims:
+        """What events are for that name `domains`, or none, on a page of `host`. Raises UnknownSite."""
+        aims = _Aims([], [], [])
+        for domain in domains or (host,):
             site = self._sites.find(domain) if domains else self._sites.of_host(domain)
             if site is None:
-                arrival.unknown.append(DropReason.UNKNOWN_SITE)
-            elif site not in arrival.sites:
-                arrival.sites.append(site)
-        if not arrival.sites:
-            raise UnknownSite(", ".join(domains) or arrival.page.host)
-
-    def _find_secrets(self, arrival: _Arrival) -> Outcome | None:
-        for site in arrival.sites:
-            hour = local_hour(site.zone, arrival.at.wall_ms)
+                aims.unknown.append(DropReason.UNKNOWN_SITE)
+            elif site not in aims.sites:
+                aims.sites.append(site)
+        if not aims.sites:
+            raise UnknownSite(", ".join(domains) or host)
+        for site in aims.sites:
+            hour = local_hour(site.zone, at.wall_ms)
             secret = self._keyring.known(site, hour.day)
             if secret is None:
-                return asyncio.create_task(self._collect_with_secrets(arrival))
-            arrival.secrets.append((hour, secret))
-        return None
+                aims.of_sites.clear()
+                break
+            aims.of_sites.append(_Aim(site, hour, secret, self._keyring.neighbours(site, hour, at)))
+        return aims
 
     def _admit(self, arrival: _Arrival) -> None:
         try:
             self._limits.admit(arrival.sender, arrival.at)
         except TooManyEvents as exc:
-            for site in arrival.sites:
+            for site in arrival.aims.sites:
                 self._announce(Limited(site.domain, exc.limit))
             raise
 
     def _identify(self, arrival: _Arrival) -> None:
-        for site, (hour, secret) in zip(arrival.sites, arrival.secrets, strict=True):
-            neighbours = self._keyring.neighbours(site, hour, arrival.at)
-            arrival.visitors.append(identify(arrival.sender, secret, neighbours))
+        for aim in arrival.aims.of_sites:
+            arrival.visitors.append(identify(arrival.sender, aim.secret, aim.neighbours))
 
     def _judge(self, arrival: _Arrival) -> Outcome | None:
         event, page, sender, at = arrival.event, arrival.page, arrival.sender, arrival.at
-        for site, (hour, _), identity in zip(arrival.sites, arrival.secrets, arrival.visitors, strict=True):
-            judged = judge(event, page, site, sender, identity, hour, at)
+        for aim, identity in zip(arrival.aims.of_sites, arrival.visitors, strict=True):
+            judged = judge(event, page, aim.site, sender, identity, aim.hour, at)
             if isinstance(judged, DropReason):
-                arrival.drops[site.domain] = judged
+                arrival.drops[aim.site.domain] = judged
                 continue
             arrival.hits.append(judged)
             if judged.dropped:
-                arrival.drops[site.domain] = judged.dropped
+                arrival.drops[aim.site.domain] = judged.dropped
         return None if arrival.hits else self._unchanged(arrival)
 
     async def _collect_with_secrets(self, arrival: _Arrival) -> Collected:
         """The first event of a site's day: others need not wait until its secret is made."""
-        for site in arrival.sites:
+        for site in arrival.aims.sites:
             await self._keyring.fetch(site, local_hour(site.zone, arrival.at.wall_ms).day)
         return await self.collect(arrival.event, arrival.sender)
 
@@ -174,7 +194,7 @@ class Collector:
     async def _unchanged(self, arrival: _Arrival) -> Collected:
         """The totals where nothing was new; with the page, where it is one of the site's."""
         dropped = self._dropped(arrival)
-        site = arrival.hits[0].site if arrival.hits else arrival.sites[0]
+        site = arrival.hits[0].site if arrival.hits else arrival.aims.sites[0]
         if not site.public:
             return Collected(encode(without_numbers(site, arrival.at.wall_ms)), dropped)
         paths = {hit.path: hit.path for hit in arrival.hits[:1]}
@@ -182,7 +202,7 @@ class Collector:
 
     def _dropped(self, arrival: _Arrival) -> list[DropReason]:
         if not arrival.drops:
-            return arrival.unknown
+            return arrival.aims.unknown
         for domain, reason in arrival.drops.items():
             self._announce(Dropped(domain, reason))
-        return [*arrival.unknown, *arrival.drops.values()]
+        return [*arrival.aims.unknown, *arrival.drops.values()]
