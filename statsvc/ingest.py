@@ -17,10 +17,10 @@ from statsvc.board import Answers, Board
 from statsvc.cardinality import Cardinality
 from statsvc.duplicates import Duplicates
 from statsvc.errors import StoreError, Unavailable, Unreachable
-from statsvc.model import DropReason, Hit
+from statsvc.model import DropReason, Hit, Site
 from statsvc.ports import Batch, Claims, Clock, Presence, Store
 from statsvc.sites import Sites
-from statsvc.tally import ENGAGEMENT, PAGEVIEW, fold
+from statsvc.tally import ENGAGEMENT, PAGEVIEW, Tally, fold
 
 HITS_IN_OPEN_BATCH = 10_000
 """More are refused: what is accepted must not wait behind a queue that only grows."""
@@ -219,7 +219,7 @@ class Ingest:
         batch = Batch(random.getrandbits(63), hits[-1].at.wall_ms, tally, touched.open_visits, receipts)
         sites = {hit.site.id: hit.site for hit in hits}
         async with self._board.between_commits:
-            await self._commit(batch, hits)
+            await self._commit(batch, len(hits), sites)
             now = self._clock.now()
             try:
                 return await self._board.settle(sites.values(), tally, touched, now)
@@ -227,7 +227,7 @@ class Ingest:
                 # Counted, but the totals can't be read: say that, rather than a wrong number.
                 return Answers.without_numbers(sites.values(), now)
 
-    async def _commit(self, batch: Batch, hits: Sequence[Hit]) -> None:
+    async def _commit(self, batch: Batch, hits: int, sites: Mapping[int, Site]) -> None:
         """Commit, or try the same batch again; its id keeps it from being counted twice.
 
         Raises StoreError when given up: then neither the presence nor the totals know of the batch.
@@ -243,7 +243,7 @@ class Ingest:
                 delay = next(delays, None)
                 patient = self._clock.now().steady_ms - began < PATIENCE_SECONDS * 1000
                 given_up = delay is None or not patient or self._failing or self._closing
-                self._announce(CommitFailed(len(hits), str(exc), given_up))
+                self._announce(CommitFailed(hits, str(exc), given_up))
                 if delay is None or given_up:
                     self._failing = True
                     raise
@@ -251,12 +251,12 @@ class Ingest:
             else:
                 self._failing = False
                 seconds = (self._clock.now().steady_ms - began) / 1000
-                self._announce(Committed(len(hits), _names(hits), seconds, attempts))
+                self._announce(Committed(hits, _names(batch.tally, sites), seconds, attempts))
                 return
 
 
-def _names(hits: Sequence[Hit]) -> Counter[tuple[str, str, bool]]:
-    return Counter(
-        (hit.site.domain, hit.name if hit.name in (PAGEVIEW, ENGAGEMENT) else "custom", hit.bot)
-        for hit in hits
-    )
+def _names(tally: Tally, sites: Mapping[int, Site]) -> Counter[tuple[str, str, bool]]:
+    names: Counter[tuple[str, str, bool]] = Counter()
+    for (site, _, bot, name), events in tally.names.items():
+        names[sites[site].domain, name if name in (PAGEVIEW, ENGAGEMENT) else "custom", bot] += events
+    return names

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from statsvc.calendar import LocalHour
 from statsvc.model import Hit, Peak, Touch
 
 PAGEVIEW = "pageview"
@@ -39,19 +40,27 @@ class Tally(msgspec.Struct):
 def fold(hits: Sequence[Hit], touches: Iterable[Touch], peaks: dict[tuple[int, str], Peak]) -> Tally:
     """The tally of `hits`, of which `touches` says, in the same order, what each began."""
     tally = Tally(peaks=peaks)
+    of: tuple[int, LocalHour, bool] | None = None
     for hit, touch in zip(hits, touches, strict=True):
-        site, bot, day = hit.site.id, hit.bot, hit.hour.day
+        if of != (hit.site.id, hit.hour, hit.bot):  # most hits are of the same as the one before
+            of = site, hour, bot = hit.site.id, hit.hour, hit.bot
+            of_hour = tally.hours.setdefault((site, hour.start, bot), [0, 0, 0])
+            of_day = tally.days.setdefault((site, hour.day, bot), [0, 0, 0])
         pageview = hit.name == PAGEVIEW
-        _add(tally.hours, (site, hit.hour.start, bot), touch.visit, pageview, 1)
-        _add(tally.days, (site, day, bot), touch.visit, pageview, touch.visitor)
+        of_hour[0] += touch.visit
+        of_hour[1] += pageview
+        of_hour[2] += 1
+        of_day[0] += touch.visit
+        of_day[1] += pageview
+        of_day[2] += touch.visitor
         if not bot and (touch.page_visit or pageview):
-            page = tally.pages.setdefault((site, day, hit.path), [0, 0])
+            page = tally.pages.setdefault((site, hour.day, hit.path), [0, 0])
             page[0] += touch.page_visit
             page[1] += pageview
-        name = (site, day, bot, hit.name)
+        name = (site, hour.day, bot, hit.name)
         tally.names[name] = tally.names.get(name, 0) + 1
         if touch.visitor:
-            tally.newcomers.setdefault((site, day, bot), []).append(hit.identity.visitor)
+            tally.newcomers.setdefault((site, hour.day, bot), []).append(hit.identity.visitor)
     return tally
 
 
@@ -80,13 +89,3 @@ def _add_rows(total: dict[Any, list[int]], more: Mapping[Any, list[int]]) -> Non
         else:
             for place, count in enumerate(counts):
                 row[place] += count
-
-
-def _add(counts: dict[Any, list[int]], key: HourKey | DayKey, first: int, second: int, third: int) -> None:
-    row = counts.get(key)
-    if row is None:
-        counts[key] = [int(first), int(second), int(third)]  # a bool is none to who reads it as JSON
-    else:
-        row[0] += first
-        row[1] += second
-        row[2] += third

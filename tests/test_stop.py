@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Path:
 @contextmanager
 def no_commit_ends(store: Path) -> Iterator[None]:
     """What is committed inside waits for the end of it, as behind a slow disk."""
-    with closing(sqlite3.connect(store, isolation_level=None)) as other:
+    with closing(sqlite3.connect(store, timeout=60, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple, NoReturn
@@ -16,8 +17,8 @@ from statsvc.api.request import Request
 from statsvc.errors import Refused, StoreError, Unavailable
 
 Handler = Callable[[Request], Awaitable[Answer]]
-Observe = Callable[[str, str, int, float], None]
-"""Told of each answer: its route's template, method, status and the seconds it took."""
+Observe = Callable[[str, str, int, float, int], None]
+"""Told of answers: their route's template, method, status, the seconds each took, and how many they are."""
 Tell = Callable[[Answer], None]
 Result = Answer | Exception | Awaitable[Answer]
 """An answer, why there is none, or what is to be awaited for it, and no other answer waits for."""
@@ -89,10 +90,10 @@ class Dispatch:
         except Exception as exc:  # noqa: BLE001 - whatever it is, the caller gets an answer
             answer = self._error(exc, request)
         if route is not None and handler is not None:
-            self._observe(route.template, request.method, answer.status, perf_counter() - began)
+            self._observe(route.template, request.method, answer.status, perf_counter() - began, 1)
         else:
             # What was asked for, and how, is the caller's choice: it must not become a label.
-            self._observe("(none)", "(any)", answer.status, perf_counter() - began)
+            self._observe("(none)", "(any)", answer.status, perf_counter() - began, 1)
         return answer
 
     async def _answer_together(self, together: Together, template: str, method: str) -> None:
@@ -104,24 +105,24 @@ class Dispatch:
         except Exception as exc:  # noqa: BLE001 - as above
             results = [exc] * len(waiting)
 
-        def say(answer: Answer, tell: Tell) -> None:
-            self._observe(template, method, answer.status, perf_counter() - began)
-            tell(answer)
-
-        async def say_later(result: Awaitable[Answer], request: Request, tell: Tell) -> None:
+        async def answer_later(result: Awaitable[Answer], request: Request, tell: Tell) -> None:
             try:
                 answer = await result
             except Exception as exc:  # noqa: BLE001 - as above
                 answer = self._error(exc, request)
-            say(answer, tell)
+            self._observe(template, method, answer.status, perf_counter() - began, 1)
+            tell(answer)
 
+        statuses: list[int] = []
         for (request, tell), result in zip(waiting, results, strict=True):
-            if isinstance(result, Answer):
-                say(result, tell)
-            elif isinstance(result, Exception):
-                say(self._error(result, request), tell)
+            answer = self._error(result, request) if isinstance(result, Exception) else result
+            if isinstance(answer, Answer):
+                statuses.append(answer.status)
+                tell(answer)
             else:
-                self._start(say_later(result, request, tell))
+                self._start(answer_later(answer, request, tell))
+        for status, count in Counter(statuses).items():
+            self._observe(template, method, status, perf_counter() - began, count)
 
     def _start(self, answering: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(answering)

@@ -29,14 +29,14 @@ class RequestMetrics(Collector):
         self._durations: dict[tuple[str, str, int], _Durations] = {}
         registry.register(self)
 
-    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+    def observe(self, route: str, method: str, status: int, seconds: float, count: int) -> None:
         """`route` is a template and `method` one that is answered there: both are bounded."""
         key = (route, method, status)
         durations = self._durations.get(key)
         if durations is None:
             durations = self._durations[key] = _Durations()
-        durations.counts[bisect_left(SECONDS, seconds)] += 1
-        durations.seconds += seconds
+        durations.counts[bisect_left(SECONDS, seconds)] += count
+        durations.seconds += seconds * count
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         family = HistogramMetricFamily(
