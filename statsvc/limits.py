@@ -62,18 +62,17 @@ class _Buckets:
     def __init__(self, limit: Limit) -> None:
         self._interval_ms = 1000 / limit.per_second
         self._room_ms = self._interval_ms * (limit.burst - 1)
+        self._generation = BUCKETS // 2
         self._young: dict[Hashable, float] = {}
         self._old: dict[Hashable, float] = {}
 
     def take(self, key: Hashable, now_ms: int) -> float:
         """Take a token, if there is one: 0; else how many milliseconds there will be none."""
-        full_at = self._young.get(key)
-        if full_at is None:
-            full_at = self._old.get(key, 0.0)
+        full_at = self._young.get(key) or self._old.get(key) or now_ms
         wait = full_at - now_ms - self._room_ms
         if wait > 0:
             return wait
-        if len(self._young) >= BUCKETS // 2:
+        if len(self._young) >= self._generation:
             self._old, self._young = self._young, {}
-        self._young[key] = max(full_at, now_ms) + self._interval_ms
+        self._young[key] = (full_at if full_at > now_ms else now_ms) + self._interval_ms
         return 0.0
