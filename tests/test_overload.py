@@ -45,21 +45,24 @@ async def test_more_at_once_than_is_taken_is_refused_unread(
     ledger = Ledger()
     async with start() as app, loading(app.public.removeprefix("http://"), ledger) as load:
         await load.send(SITE, 0)
-        async with connected(app) as (known, writer), asyncio.TaskGroup() as tasks:
-            with no_commit_ends(tmp_path / "stats.db"):
-                waiting = [tasks.create_task(load.send(SITE, visitor)) for visitor in range(5)]
-                async with asyncio.timeout(10):
-                    while (await scraped(app))["statsvc_requests_in_flight", frozenset()] < 5:
-                        await asyncio.sleep(0.01)
-                writer.write(WHOLE)
-                async with connected(app) as (new, of_new):
-                    of_new.write(WHOLE)
-                    for reader in (known, new):
-                        answer = await said(reader)
-                        assert answer.startswith(b"HTTP/1.1 503 ")
-                        assert b"\r\nRetry-After: " in answer
-                        assert b"\r\nAccess-Control-Allow-Origin: *" in answer
-                assert not any(task.done() for task in waiting)
+        async with (
+            connected(app) as (known, writer),
+            asyncio.TaskGroup() as tasks,
+            no_commit_ends(tmp_path / "stats.db"),
+        ):
+            waiting = [tasks.create_task(load.send(SITE, visitor)) for visitor in range(5)]
+            async with asyncio.timeout(10):
+                while (await scraped(app))["statsvc_requests_in_flight", frozenset()] < 5:
+                    await asyncio.sleep(0.01)
+            writer.write(WHOLE)
+            async with connected(app) as (new, of_new):
+                of_new.write(WHOLE)
+                for reader in (known, new):
+                    answer = await said(reader)
+                    assert answer.startswith(b"HTTP/1.1 503 ")
+                    assert b"\r\nRetry-After: " in answer
+                    assert b"\r\nAccess-Control-Allow-Origin: *" in answer
+            assert not any(task.done() for task in waiting)
         assert len(ledger.acknowledged()) == 6
         assert (await app.totals())["pageviews"]["total"] == 6
         assert await cut(app) == {"busy": 2}

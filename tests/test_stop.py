@@ -8,8 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -32,11 +32,12 @@ def store(tmp_path: Path) -> Path:
     return store
 
 
-@contextmanager
-def no_commit_ends(store: Path) -> Iterator[None]:
+@asynccontextmanager
+async def no_commit_ends(store: Path) -> AsyncIterator[None]:
     """What is committed inside waits for the end of it, as behind a slow disk."""
-    with closing(sqlite3.connect(store, timeout=60, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with closing(sqlite3.connect(store, isolation_level=None, check_same_thread=False)) as other:
+        # In a thread: a service in this event loop may have a transaction open, and needs the loop to end it.
+        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
 
@@ -72,14 +73,13 @@ async def test_a_stop_answers_every_request_under_way(store: Path) -> None:
     with Service(store) as service:
         async with loading(service.public, ledger) as load:
             await load.send(SITE, 0)
-            async with asyncio.TaskGroup() as tasks:
-                with no_commit_ends(store):
-                    for visitor in PEOPLE:
-                        tasks.create_task(load.send(SITE, visitor))
-                    await load.until_waiting(service.operations, len(PEOPLE))
-                    service.process.terminate()
-                    await until(lambda: _logged(service, "stopping"))
-                    await _until_nobody_listens(service)
+            async with asyncio.TaskGroup() as tasks, no_commit_ends(store):
+                for visitor in PEOPLE:
+                    tasks.create_task(load.send(SITE, visitor))
+                await load.until_waiting(service.operations, len(PEOPLE))
+                service.process.terminate()
+                await until(lambda: _logged(service, "stopping"))
+                await _until_nobody_listens(service)
         assert service.process.wait(10) == 0
     assert len(ledger.acknowledged()) == len(ledger.sent) == 1 + len(PEOPLE)
     assert [event.connection for event in ledger.acknowledged()[1:]] == ["close"] * len(PEOPLE)

@@ -131,7 +131,7 @@ async def test_what_is_sent_behind_an_event_is_answered_behind_it(start: AppFact
     """While the disk is waited for, on the same connection: in order, and each once."""
     async with start() as app, callers(app.public, 2) as (first, other):
         await app.view("/")
-        with no_commit_ends(tmp_path / "stats.db"):
+        async with no_commit_ends(tmp_path / "stats.db"):
             first.send(event("/1"))
             other.send(event("/2"))
             await asyncio.sleep(0.1)
@@ -164,7 +164,7 @@ async def test_who_leaves_harms_no_other(start: AppFactory, tmp_path: Path) -> N
     """Both events are counted, and the one who stays is told."""
     async with start() as app, callers(app.public, 2) as (leaves, stays):
         await app.view("/")
-        with no_commit_ends(tmp_path / "stats.db"):
+        async with no_commit_ends(tmp_path / "stats.db"):
             leaves.send(event("/a"))
             stays.send(event("/b"))
             await asyncio.sleep(0.1)
