@@ -74,5 +74,5 @@ class _Buckets:
             return wait
         if len(self._young) >= self._generation:
             self._old, self._young = self._young, {}
-        self._young[key] = (full_at if full_at > now_ms else now_ms) + self._interval_ms
+        self._young[key] = max(now_ms, full_at) + self._interval_ms
         return 0.0
