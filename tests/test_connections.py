@@ -15,6 +15,7 @@ import pytest
 from statsvc import service
 from statsvc.api import connection, listener
 from statsvc.api.door import MOST_UNANSWERED_BYTES
+from statsvc.api.request import BODY_SECONDS, LARGEST_BODY_BYTES
 from tests.conftest import App
 from tests.load import noon_zone
 from tests.process import CHROME, Service, command
@@ -172,6 +173,13 @@ async def test_who_waits_before_the_body_is_told_to_go_on(app: App) -> None:
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(body)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 202 ")
+
+
+async def test_a_body_that_is_announced_too_large_is_not_waited_for(app: App) -> None:
+    """413 at once, before it has come."""
+    async with connected(app) as (reader, writer), asyncio.timeout(BODY_SECONDS / 2):
+        writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % (LARGEST_BODY_BYTES + 1))
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
 
 
 async def test_a_head_is_the_same_without_its_body(app: App) -> None:

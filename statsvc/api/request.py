@@ -66,7 +66,8 @@ class Request:
         """Of a request that is whole. Raises Refused where it is too large."""
         if self._came is None:
             self._came = self._stream.read_nowait()
-        return _bounded(self._came)
+        _bound(len(self._came))
+        return self._came
 
     async def read(self) -> bytes:
         """The body. Raises Refused where it is too large or does not come."""
@@ -85,17 +86,18 @@ class Request:
         return True
 
     async def _rest(self) -> bytes:
+        _bound(int(self.headers.get(hdrs.CONTENT_LENGTH, 0)))
         read = b""
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 while part := await self._stream.readany():
-                    read = _bounded(read + part)
+                    read += part
+                    _bound(len(read))
         except TimeoutError:
             raise Refused(408, f"the body did not come within {BODY_SECONDS:g} seconds", close=True) from None
         return read
 
 
-def _bounded(body: bytes) -> bytes:
-    if len(body) > LARGEST_BODY_BYTES:
+def _bound(size_bytes: int) -> None:
+    if size_bytes > LARGEST_BODY_BYTES:
         raise Refused(413, f"the body is larger than the {LARGEST_BODY_BYTES:,} bytes that are taken")
-    return body
