@@ -59,12 +59,19 @@ class IdTable:
     __slots__ = ("_length", "_numbers", "_parts")
 
     def __init__(self, numbers: Iterable[tuple[int, int]]) -> None:
-        parts: list[dict[int, int]] = [{} for _ in range(PARTS)]
+        # In arrays, so that what is sorted together lies together, in the processor's caches.
+        unsorted = [array("Q") for _ in range(PARTS)]
         for one, number in numbers:
-            parts[one % PARTS][one] = number
-        self._parts = [array("Q", sorted(part)) for part in parts]
-        self._numbers = [array("Q", map(part.__getitem__, sorted(part))) for part in parts]
-        self._length = sum(map(len, parts))
+            part = unsorted[one % PARTS]
+            part.append(one)
+            part.append(number)
+        self._parts, self._numbers = [], []
+        for part in unsorted:
+            of_part = dict(zip(part[::2], part[1::2], strict=True))
+            ids = sorted(of_part)
+            self._parts.append(array("Q", ids))
+            self._numbers.append(array("Q", map(of_part.__getitem__, ids)))
+        self._length = sum(map(len, self._parts))
 
     def __len__(self) -> int:
         return self._length
@@ -111,7 +118,7 @@ class IdTable:
 
 
 def _parted(ids: Iterable[int]) -> "list[array[int]]":
-    parts: list[list[int]] = [[] for _ in range(PARTS)]
+    parts = [array("Q") for _ in range(PARTS)]  # arrays, as in `IdTable`
     for one in ids:
         parts[one % PARTS].append(one)
     return [array("Q", sorted(set(part))) for part in parts]

@@ -5,9 +5,10 @@ event lies less than `window_ms` back, and is current on the page of the latest 
 current visitors add up to the site's.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
-from typing import NamedTuple
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain, compress
 
 from statsvc.model import Identity
 from statsvc.window import Window
@@ -16,14 +17,37 @@ LONGEST_TRAIL = 200
 """Pages of one visit that are remembered; to one left longer ago than that, it comes anew."""
 
 
-class OpenVisit(NamedTuple):
-    """All that must be remembered of a visitor to go on after a restart."""
+class OpenVisits:
+    """All that must be remembered of many visitors to go on after a restart, in little memory.
 
-    visitor: int
-    at: int
-    """When the latest event was, in steady milliseconds."""
-    paths: tuple[str, ...]
-    """The pages of this visit, each once, in order of their latest event."""
+    A visitor has the same place in each of three columns.
+    """
+
+    def __init__(self) -> None:
+        self.visitors = array("Q")
+        self.at = array("Q")
+        """When the latest event was, in steady milliseconds."""
+        self.paths: list[tuple[str, ...]] = []
+        """The pages of this visit, each once, in order of their latest event."""
+
+    def __len__(self) -> int:
+        return len(self.visitors)
+
+    def __iter__(self) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+        return zip(self.visitors, self.at, self.paths, strict=True)
+
+    def add(self, visitor: int, at: int, paths: tuple[str, ...]) -> None:
+        self.visitors.append(visitor)
+        self.at.append(at)
+        self.paths.append(paths)
+
+    def those(self, chosen: Sequence[bool]) -> "OpenVisits":
+        """Those whose places say True."""
+        those = OpenVisits()
+        those.visitors.extend(compress(self.visitors, chosen))
+        those.at.extend(compress(self.at, chosen))
+        those.paths.extend(compress(self.paths, chosen))
+        return those
 
 
 class Pages:
@@ -51,8 +75,8 @@ class Pages:
         self._holders.append(0)
         return len(self.paths) - 1
 
-    def hold(self, page: int) -> None:
-        self._holders[page] += 1
+    def hold(self, page: int, times: int = 1) -> None:
+        self._holders[page] += times
 
     def release(self, page: int) -> bool:
         """Whether that was its last holder: then the number will be another page's."""
@@ -143,19 +167,21 @@ class Visits:
             return () if seen is None else (seen[1],)
         return trail
 
-    def restore(self, visits: Iterable[OpenVisit], now: int) -> None:
-        """Take up, as of `now`, visits of visitors who have none, in order of their times."""
-        for visitor, at, paths in visits:
-            for path in paths:
-                page = self._number(path)
-                self.pages.hold(page)
-            if len(paths) > 1:
-                self._trails[visitor] = [self._numbers[path] for path in paths]
-            if at > now - self._window_ms:
-                self._current.put(visitor, at, page)
-                self.pages.current[page] += 1
-            else:
-                self._idle.put(visitor, at, page)
+    def restore(self, visits: OpenVisits, now: int) -> None:
+        """Take up, as of `now`, every open visit, while there is none."""
+        for path, holders in Counter(chain.from_iterable(visits.paths)).items():
+            self.pages.hold(self._number(path), holders)
+        numbers = self._numbers
+        self._trails = {
+            visitor: [numbers[path] for path in paths] for visitor, _, paths in visits if len(paths) > 1
+        }
+        since = now - self._window_ms
+        current = visits.those([at > since for at in visits.at])
+        idle = visits.those([at <= since for at in visits.at])
+        for window, part in ((self._current, current), (self._idle, idle)):
+            window.fill(part.visitors, part.at, [numbers[paths[-1]] for paths in part.paths])
+        for path, visitors in Counter(paths[-1] for paths in current.paths).items():
+            self.pages.current[numbers[path]] = visitors
         self._due = 0
         self.expire(now)
 

@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 
 from statsvc.ids import IdTable
@@ -52,6 +52,14 @@ class Window:
         """Each (key, at, tag), the one put longest ago first."""
         for key, entry in sorted(self._entries.items(), key=lambda item: item[1] & _AT_MASK):
             yield key, entry & _AT_MASK, entry >> _AT_BITS
+
+    def fill(self, keys: Sequence[int], at: Sequence[int], tags: Iterable[int]) -> None:
+        """Hold all these keys, in any order, each once. Only while none was put yet."""
+        entries = zip(keys, (tag << _AT_BITS | when for tag, when in zip(tags, at, strict=True)), strict=True)
+        self._entries = IdTable(entries) if len(keys) > FEW else dict(entries)
+        self._newest = max(at, default=0)
+        for key, when in zip(keys, at, strict=True):
+            self._note(key, when)
 
     def oldest(self) -> int:
         """Nothing that is in the window, or will be, was put before that."""

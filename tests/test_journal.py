@@ -2,6 +2,8 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from statsvc.errors import StoreDamaged
 from statsvc.model import Moment
@@ -21,7 +23,7 @@ def test_what_an_older_version_wrote_is_read(clock: FakeClock):
     new = journal.write(5, [(PEOPLE, hit(clock.now(), 2), [70, 3])], {3: "/c", 70: "/b"})
     for process in (5, 6):
         folded = journal.fold([old, new], process, clock.now())
-        visits = {visit.visitor: visit.paths for visit in folded.visits[PEOPLE]}
+        visits = {visitor: paths for visitor, _, paths in folded.visits[PEOPLE]}
         assert visits == {1: ("/a", "/b"), 2: ("/b", "/c")}
 
 
@@ -64,4 +66,41 @@ def test_times_after_2039_are_times():
     """Milliseconds since 1970 have 42 bits then, as have those of a fleet's steady clock."""
     at = Moment(2**41 + 5, 2**41 + 5)
     record = journal.write(5, [(PEOPLE, hit(at, 2), [0])], ["/a"])
-    assert [visit.at for visit in journal.fold([record], 5, at).visits[PEOPLE]] == [at.steady_ms]
+    assert list(journal.fold([record], 5, at).visits[PEOPLE].at) == [at.steady_ms]
+
+
+@pytest.mark.parametrize("stepped_seconds", [60, -(2**31)], ids=["ahead", "years behind"])
+def test_a_wall_clock_that_was_set_puts_nobody_outside_of_time(stepped_seconds, clock: FakeClock):
+    """Who was seen by another process is as old as the wall clock says, but not younger than now."""
+    now = clock.now()
+    seen = Moment(max(0, now.wall_ms + stepped_seconds * 1000), 5)
+    record = journal.write(5, [(PEOPLE, hit(seen, 2), [0])], ["/a"])
+    at = now.steady_ms if stepped_seconds > 0 else 0
+    assert list(journal.fold([record], 6, now).visits[PEOPLE].at) == [at]
+
+
+Seen = tuple[int, int, bool, int]
+"""Which process, which visitor, whether with another id before, how many seconds later than the one before."""
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans(), st.integers(1, 9)), min_size=1)
+)
+def test_of_all_processes_the_latest_entry_of_a_visitor_holds(seen: list[Seen]):
+    """In whatever order what they wrote was committed; nobody is left under an id that was given up."""
+    clock = FakeClock(NOON_MS)
+    records: dict[int, list[bytes]] = {}
+    expected: dict[int, tuple[int, tuple[str, ...]]] = {}
+    for number, (process, visitor, changes, passed) in enumerate(seen):
+        clock.advance(passed)
+        formerly = (visitor + 1,) if changes else ()
+        now = hit(clock.now(), visitor, formerly=formerly)
+        record = journal.write(process, [(PEOPLE, now, [0])], [f"/{number}"])
+        records.setdefault(process, []).append(record)
+        expected[visitor] = now.at.wall_ms, (f"/{number}",)
+        if changes:
+            expected.pop(visitor + 1, None)
+    committed = [record for process in sorted(records) for record in records[process]]
+    ago = clock.now().wall_ms - clock.now().steady_ms
+    folded = journal.fold(committed, 9, clock.now())
+    assert {visitor: (at + ago, paths) for visitor, at, paths in folded.visits[PEOPLE]} == expected

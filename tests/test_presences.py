@@ -344,4 +344,4 @@ async def test_what_was_committed_late_is_not_the_newest(clock):
     now = clock.advance(1)
     for journals in ([kept, brought], [brought, kept]):
         (visit,) = journal.fold(journals, 2, now).visits[SITE.id, False]
-        assert (visit.at, visit.paths) == (late.at.steady_ms, ("/late",))
+        assert visit == (1, late.at.steady_ms, ("/late",))

@@ -42,6 +42,24 @@ def test_equals_a_naive_list_of_timestamps(few, touches, length):
         assert all(window.get(other) == last.get(other) for other in range(10))
 
 
+@given(touches=TOUCHES, passed=PASSED)
+def test_one_that_is_filled_goes_on_as_the_one_it_was_filled_from(few, touches, passed):
+    """Whatever was put, and in whatever order it is filled in: the same is held, and leaves at the same time."""
+    window, now = Window(), 0
+    for place, (key, passed_before, _) in enumerate(touches):
+        now += passed_before
+        window.put(key, now, place % 3)
+    held = sorted(window)
+    filled = Window()
+    filled.fill([key for key, _, _ in held], [at for _, at, _ in held], [tag for _, _, tag in held])
+    assert sorted(filled) == held
+    assert filled.put(3, 0) == window.put(3, 0)
+    assert sorted(filled) == sorted(window)
+    assert filled.oldest() <= min([at for _, at, _ in filled])
+    assert sorted(filled.expire(now - passed)) == sorted(window.expire(now - passed))
+    assert len(filled) == len(window)
+
+
 def test_time_that_goes_back_counts_as_the_newest():
     """A time before the newest seen does not put a key out of order."""
     window = Window()

@@ -1,16 +1,14 @@
 """The open visits that a batch touched, as the store keeps them: any presence can be filled from them."""
 
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 import msgspec
 
 from statsvc.errors import StoreDamaged
 from statsvc.model import Hit, Moment
-from statsvc.visits import OpenVisit
+from statsvc.visits import OpenVisits
 
 Audience = tuple[int, bool]
 """A site's id, and whether its bots (True) or people are meant."""
@@ -56,8 +54,8 @@ _decode_head = msgspec.msgpack.Decoder(_Head).decode
 class Folded(NamedTuple):
     """What the journals of many batches come to."""
 
-    visits: dict[Audience, "OpenVisits"]
-    """Each visitor's, the one seen longest ago first. Times are steady milliseconds of this process."""
+    visits: dict[Audience, OpenVisits]
+    """Times are steady milliseconds of this process."""
     former: dict[Audience, dict[int, int]]
     """When each id was given up for another of the same visitor."""
 
@@ -81,37 +79,6 @@ def write(
     return _encode(_Record(process, {page: paths[page] for page in named}, entries))
 
 
-class OpenVisits:
-    """Many open visits, in little memory, in order of their latest events."""
-
-    def __init__(self) -> None:
-        self._visitors: list[int] = []
-        self._at = array("q")
-        self._paths: list[tuple[str, ...]] = []
-
-    def __len__(self) -> int:
-        return len(self._visitors)
-
-    def __iter__(self) -> Iterator[OpenVisit]:
-        # They were added newest first; only a clock that was set makes them go back and forth.
-        places: Iterable[int] = range(len(self) - 1, -1, -1)
-        if any(later < earlier for later, earlier in pairwise(self._at)):
-            places = sorted(places, key=self._at.__getitem__)
-        return map(self._visit, places)
-
-    def newest_first(self) -> Iterator[OpenVisit]:
-        """In the order in which they were added."""
-        return map(self._visit, range(len(self)))
-
-    def _visit(self, place: int) -> OpenVisit:
-        return OpenVisit(self._visitors[place], self._at[place], self._paths[place])
-
-    def add(self, visitor: int, at: int, paths: tuple[str, ...]) -> None:
-        self._visitors.append(visitor)
-        self._at.append(at)
-        self._paths.append(paths)
-
-
 def fold(journals: Sequence[bytes], process: int, now: Moment) -> Folded:
     """What `journals`, in the order of their commits, come to. Raises StoreDamaged.
 
@@ -132,25 +99,30 @@ def _fold(journals: Sequence[bytes], now: Moment, *, own: bool) -> Folded:
     # From the newest on, so that what is no longer true is let go of at once.
     known: dict[Audience, set[int]] = {}
     tuples: dict[tuple[str, ...], tuple[str, ...]] = {}
+    offset_ms, latest = now.steady_ms - now.wall_ms, now.steady_ms
     for journal in reversed(journals):
         record = _record(journal)
         trails: dict[tuple[int, ...], tuple[str, ...]] = {}
         for entry in reversed(record.visits):
             audience = (entry.site, entry.bot)
-            if audience not in known:
-                known[audience], visits[audience] = set(), OpenVisits()
+            of_audience = known.get(audience)
+            if of_audience is None:
+                of_audience = known[audience] = set()
+                visits[audience] = OpenVisits()
+            at = entry.steady_ms if own else entry.wall_ms + offset_ms
             # A wall clock that has stepped back must not put a visitor into the future.
-            at = entry.steady_ms if own else max(0, now.steady_ms - max(0, now.wall_ms - entry.wall_ms))
+            if not 0 <= at <= latest:
+                at = max(0, min(at, latest))
             visitor = entry.visitor
-            if visitor not in known[audience]:
-                known[audience].add(visitor)
+            if visitor not in of_audience:
+                of_audience.add(visitor)
                 paths = trails.get(entry.pages)
                 if paths is None:
                     paths = tuple([record.paths[page] for page in entry.pages])
                     paths = trails[entry.pages] = tuples.setdefault(paths, paths)
                 visits[audience].add(visitor, at, paths)
             for given_up in entry.formerly:
-                known[audience].add(given_up)
+                of_audience.add(given_up)
                 former.setdefault(audience, {}).setdefault(given_up, at)
     return Folded(visits, former)
 
@@ -163,30 +135,32 @@ def _merged(parts: Sequence[Folded]) -> Folded:
             for visitor, at in given_up.items():
                 latest[visitor] = max(at, latest.get(visitor, at))
     # The largest, of a million after a restart, is gone through once and not held a second time.
-    largest = max(parts, key=lambda part: sum(map(len, part.visits.values())), default=None)
-    others: dict[Audience, dict[int, OpenVisit]] = {
+    largest = max(parts, key=lambda part: sum(map(len, part.visits.values())), default=Folded({}, {}))
+    others: dict[Audience, dict[int, tuple[int, tuple[str, ...]]]] = {
         audience: {} for part in parts for audience in part.visits
     }
     for part in parts:
         for audience, visits in part.visits.items() if part is not largest else ():
-            for visit in visits:
-                known = others[audience].get(visit.visitor)
-                if known is None or known.at <= visit.at:
-                    others[audience][visit.visitor] = visit
+            for visitor, at, paths in visits:
+                known = others[audience].get(visitor)
+                if known is None or known[0] <= at:
+                    others[audience][visitor] = at, paths
     merged: dict[Audience, OpenVisits] = {}
     for audience, newer in others.items():
-        merged[audience], gone = OpenVisits(), former.get(audience, {})
-        of_largest = largest.visits.get(audience) if largest is not None else None
-        for visit in of_largest.newest_first() if of_largest is not None else ():
-            other = newer.get(visit.visitor)
-            if other is not None and other.at > visit.at:
-                continue
-            newer.pop(visit.visitor, None)
-            if visit.at > gone.get(visit.visitor, -1):
-                merged[audience].add(*visit)
-        for visit in newer.values():
-            if visit.at > gone.get(visit.visitor, -1):
-                merged[audience].add(*visit)
+        gone = former.get(audience, {})
+        visits = largest.visits.get(audience, OpenVisits())
+        before = {visitor: at for visitor, at, _ in visits if visitor in newer or visitor in gone}
+        later = {
+            visitor: (at, paths)
+            for visitor, (at, paths) in newer.items()
+            if at > max(before.get(visitor, -1), gone.get(visitor, -1))
+        }
+        over = {one for one, at in before.items() if one in later or at <= gone.get(one, -1)}
+        if over:
+            visits = visits.those([visitor not in over for visitor in visits.visitors])
+        for visitor, (at, paths) in later.items():
+            visits.add(visitor, at, paths)
+        merged[audience] = visits
     return Folded(merged, former)
 
 

@@ -254,12 +254,12 @@ class RedisPresence:
         over = self._now.steady_ms - 1000 * max(site.window_seconds, site.visit_gap_seconds)
         texts: dict[bytes, str] = {}
         by_shard: dict[Shard, list[Any]] = {shard: [] for shard in shards_of(*audience)}
-        for visit in folded.visits.get(audience, ()):
-            if visit.at > over:
-                pages = [page_of(path) for path in visit.paths]
-                texts.update(zip(pages, visit.paths, strict=True))
-                known = (visitor_bytes(visit.visitor), self._at(visit.at), b"".join(pages))
-                by_shard[shard_of(*audience, visit.visitor)].extend(known)
+        for visitor, seen, paths in folded.visits.get(audience, ()):
+            if seen > over:
+                pages = [page_of(path) for path in paths]
+                texts.update(zip(pages, paths, strict=True))
+                known = (visitor_bytes(visitor), self._at(seen), b"".join(pages))
+                by_shard[shard_of(*audience, visitor)].extend(known)
         for former, given_up in folded.former.get(audience, {}).items():
             by_shard[shard_of(*audience, former)].extend((visitor_bytes(former), self._at(given_up), b""))
         calls = []
