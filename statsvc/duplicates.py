@@ -120,9 +120,7 @@ class Duplicates:
             self._receipts = self._receipts or _Latest()
             return self._receipts
         self._unread = False
-        self._receipts = _Latest()
-        for receipt in receipts[-RECEIPTS_HELD:]:
-            self._receipts.add(receipt)
+        self._receipts = _Latest(receipts[-RECEIPTS_HELD:])
         return self._receipts
 
     def _is_repeat(self, hit: Hit) -> bool:
@@ -143,8 +141,8 @@ class Duplicates:
 class _Latest:
     """The newest half fills while the older one is still known; then that is let go of as a whole."""
 
-    def __init__(self) -> None:
-        self._newer, self._older = Ids(), Ids()
+    def __init__(self, older: Sequence[int] = ()) -> None:
+        self._newer, self._older = Ids(), Ids(older)
         self._count = 0
 
     def __contains__(self, receipt: int) -> bool:
