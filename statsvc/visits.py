@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, compress
 
+from statsvc.ids import WORD
 from statsvc.model import Identity
 from statsvc.window import Window
 
@@ -24,8 +25,8 @@ class OpenVisits:
     """
 
     def __init__(self) -> None:
-        self.visitors = array("Q")
-        self.at = array("Q")
+        self.visitors = array(WORD)
+        self.at = array(WORD)
         """When the latest event was, in steady milliseconds."""
         self.paths: list[tuple[str, ...]] = []
         """The pages of this visit, each once, in order of their latest event."""

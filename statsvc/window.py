@@ -5,7 +5,7 @@ from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 
-from statsvc.ids import IdTable
+from statsvc.ids import WORD, IdTable
 
 FEW = 50_000
 """Up to so many are a Python dict, which is faster, and takes about 110 bytes for each."""
@@ -123,7 +123,7 @@ class Window:
             noted.append(key)
             noted.append(at)
         elif span > self._span:
-            self._spans[span] = array("Q", (key, at))
+            self._spans[span] = array(WORD, (key, at))
             heappush(self._order, span)
         else:
             insort(self._opened, (-at, key))
