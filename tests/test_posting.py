@@ -13,6 +13,7 @@ from statsvc.stores.batch_json import as_json, of_json
 from statsvc.stores.sqlite import Database, SqliteStore
 from statsvc.stores.sqlite.backup import back_up
 from statsvc.stores.sqlite.database import schema_steps
+from statsvc.tally import Tally
 from tests.facts import NOON_MS, history_of
 from tests.test_stores import TODAY, a_tally, batch
 
@@ -45,6 +46,23 @@ async def test_batches_are_posted_together(store, database: Database):
     assert len(tables["newcomers"]) == len(tables["receipts"]) == 1
     assert await store.receipts() == [0, 1, 2]
     assert rows(database.path) == tables
+
+
+async def test_a_day_of_which_nothing_waits_is_read_without_a_posting(store, database: Database):
+    """As the first event of each site does, of a thousand that all wake up after midnight."""
+    await commit_some(store)
+    for site, day in ((1, "2026-11-24"), (2, TODAY)):
+        assert await store.visitors(site, day, False) == []
+        assert await store.paths(site, day) == await store.names(site, day) == set()
+    assert rows(database.path) == {name: [] for name in TABLES}
+
+
+async def test_a_day_of_which_something_waits_is_posted_before_it_is_read(store):
+    """Whether bots or people were counted on it."""
+    await store.commit(batch(1, Tally(days={(1, TODAY, True): [1, 2, 1]}, names={(1, TODAY, True, "a"): 2})))
+    assert await store.names(1, TODAY) == {"a"}
+    await store.commit(batch(2, a_tally()))
+    assert await store.paths(1, TODAY) == {"/a"}
 
 
 async def test_what_is_in_the_journal_alone_is_in_every_answer(store, database: Database):

@@ -113,6 +113,17 @@ class Posting:
                 raise
             self._seconds = min(LONGEST_SECONDS, max(POST_SECONDS, SHARE * (loop.time() - began)))
 
+    async def post_day(self, site_id: int, day: str) -> None:
+        """As `post`, where only what is counted on a site's local day is read.
+
+        Each site's first event of a day asks for it, and nothing of that day waits yet: when a thousand sites
+        wake up, after midnight or a start, a posting for each of them would keep commits waiting for seconds.
+        """
+        async with self.still():
+            waits = any((site_id, day, bot) in self.waiting.tally.days for bot in (False, True))
+        if waits:
+            await self.post()
+
     async def _know(self) -> None:
         """Read what an earlier process, or one's own bad moment, has left in the journal."""
         if self._known:

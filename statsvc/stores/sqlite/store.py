@@ -124,7 +124,7 @@ class SqliteStore:
         return [receipt for (ids,) in rows for receipt in orjson.loads(ids)]
 
     async def visitors(self, site_id: int, day: str, bot: bool) -> list[int]:
-        await self._posting.post()
+        await self._posting.post_day(site_id, day)
         rows = await self._database.read(
             "SELECT visitors FROM newcomers WHERE site = ? AND day = ? AND bot = ?", (site_id, day, bot)
         )
@@ -132,14 +132,14 @@ class SqliteStore:
             return [visitor for (visitors,) in rows for visitor in orjson.loads(visitors)]
 
     async def paths(self, site_id: int, day: str) -> set[str]:
-        await self._posting.post()
+        await self._posting.post_day(site_id, day)
         rows = await self._database.read(
             "SELECT path FROM page_days WHERE site = ? AND day = ?", (site_id, day)
         )
         return {path for (path,) in rows}
 
     async def names(self, site_id: int, day: str) -> set[str]:
-        await self._posting.post()
+        await self._posting.post_day(site_id, day)
         rows = await self._database.read("SELECT name FROM names WHERE site = ? AND day = ?", (site_id, day))
         return {name for (name,) in rows}
 
