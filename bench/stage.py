@@ -29,7 +29,7 @@ class Stage:
         self._generator = generator
         self.quick = quick
         self.rounds = 1 if quick else 3
-        self.turns = 1 if quick else 9
+        self.turns = 1 if quick else 15
         """Of a server among others, each a third of a load: what disturbs the machine lasts for seconds."""
         self.seconds = 0.2 if quick else 3.0
         self.turn_seconds = self.seconds / 3
