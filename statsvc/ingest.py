@@ -160,13 +160,10 @@ class Ingest:
         return None
 
     async def _flush_for_ever(self) -> None:
-        committed = 0
         while not self._closing or self._open.hits:
             await self._arrived.wait()
             self._arrived.clear()
-            if committed != 1 or len(self._open.hits) != 1:
-                await self._gather()  # else, a lone hit after a lone one, the service is quiet
-            committed = len(self._open.hits)
+            await self._gather()
             batch, self._open = self._open, _OpenBatch()
             if not batch.hits:
                 continue

@@ -122,24 +122,6 @@ async def test_a_batch_lets_in_what_has_come_and_has_not_been_read(parts, clock)
     assert len(parts.store.batches) == 2
 
 
-async def test_a_lone_hit_after_a_lone_one_waits_for_no_others(parts, clock):
-    """It sets out for the store two turns of the event loop earlier."""
-
-    async def turns_to_commit(visitor: int) -> int:
-        parts.store.committing.clear()
-        waiting = asyncio.create_task(parts.ingest.offer([[hit(clock.now(), visitor=visitor)]]))
-        turns = 0
-        while not parts.store.committing.is_set():
-            await asyncio.sleep(0)
-            turns += 1
-        await waiting
-        return turns
-
-    await parts.ingest.offer([[hit(clock.now(), visitor=number)] for number in range(3)])
-    after_others, after_a_lone_one = await turns_to_commit(4), await turns_to_commit(5)
-    assert after_a_lone_one == after_others - 2
-
-
 async def test_the_answer_has_the_totals_with_this_commit(parts, clock):
     """The numbers in an answer are those after the event was counted."""
     answers = (await parts.offer([hit(clock.now(), 1, "/a")])).answers
