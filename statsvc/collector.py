@@ -53,7 +53,7 @@ class _Aims(Struct, frozen=True, gc=False):
     unknown: list[DropReason]
     """One for each that they name and that is not registered."""
     of_sites: list[_Aim]
-    """None where a secret is yet to be made."""
+    """Empty where a secret is yet to be made."""
 
 
 class _Arrival(Struct, gc=False):
