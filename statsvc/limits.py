@@ -42,13 +42,14 @@ class Limits:
         if sender.unproxied:
             return
         # The network first: then one machine with ever new User-Agents can't fill the visitors' memory.
-        if self._networks:
-            network = network_of(sender.address, CUSTOMER_PREFIX_V6)
-            if wait := self._networks.take(network, now.steady_ms):
-                raise TooManyEvents("network", ceil(wait / 1000))
+        network = network_of(sender.address, CUSTOMER_PREFIX_V6)
+        if self._networks and (wait := self._networks.take(network, now.steady_ms)):
+            raise TooManyEvents("network", ceil(wait / 1000))
         if self._visitors:
             visitor = hash((network_of(sender.address, HOUSEHOLD_PREFIX_V6), sender.user_agent))
             if wait := self._visitors.take(visitor, now.steady_ms):
+                if self._networks:  # one visitor must not use up what is everybody's there
+                    self._networks.give_back(network)
                 raise TooManyEvents("visitor", ceil(wait / 1000))
 
 
@@ -76,3 +77,7 @@ class _Buckets:
             self._old, self._young = self._young, {}
         self._young[key] = max(now_ms, full_at) + self._interval_ms
         return 0.0
+
+    def give_back(self, key: Hashable) -> None:
+        """What was taken last."""
+        self._young[key] -= self._interval_ms
