@@ -30,7 +30,8 @@ class Cardinality:
     def __init__(self, store: Store, announce: Announcer) -> None:
         self._announce = announce
         self._paths = _Known(store.paths, PATHS_A_DAY)
-        self._names = _Known(store.names, NAMES_A_DAY)
+        self._store = store
+        self._names = _Known(self._custom_names, NAMES_A_DAY)
 
     async def bound(self, hits: Sequence[Hit]) -> list[Hit]:
         """The same hits, with `(other)` for paths and names beyond the day's. Raises StoreError."""
@@ -47,6 +48,9 @@ class Cardinality:
                     self._announce(Capped(hit.site.domain, "name"))
             bounded.append(hit)
         return bounded
+
+    async def _custom_names(self, site_id: int, day: str) -> set[str]:
+        return await self._store.names(site_id, day) - {PAGEVIEW, ENGAGEMENT}
 
 
 class _Known:

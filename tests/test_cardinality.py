@@ -42,6 +42,15 @@ async def test_names_beyond_the_days_are_other(bounded, clock: FakeClock):
     assert [each.name for each in hits] == ["a", "b", "pageview", OTHER, "engagement", "a"]
 
 
+async def test_pageviews_take_no_room_from_custom_names(store, bounded, clock: FakeClock):
+    """Though the store has them among the day's names."""
+    hits = [hit(clock.now(), name=name) for name in ("pageview", "engagement")]
+    touched = await MemoryPresence(store).touch(hits)
+    tally = fold(hits, touched.touches, touched.peaks)
+    await store.commit(Batch(1, clock.now().wall_ms, tally, touched.open_visits))
+    assert [each.name for each in await bounded.bound([hit(clock.now(), name="a")])] == ["a"]
+
+
 async def test_a_day_and_a_site_have_their_own(bounded, clock: FakeClock):
     """Tomorrow there is room again, and another site is not concerned."""
     other = Site(id=2, domain="b.vn", time_zone=ZONE)
