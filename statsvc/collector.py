@@ -51,7 +51,7 @@ class _Aims(Struct, frozen=True, gc=False):
     sites: list[Site]
     """Each that they name, once; where they name none, the site of their page."""
     unknown: list[DropReason]
-    """One for each that they name and that is not registered."""
+    """One for each domain that they name and that is not registered."""
     of_sites: list[_Aim]
     """Empty where a secret is yet to be made."""
 
@@ -134,7 +134,7 @@ class Collector:
     def _aims(self, at: Moment, domains: tuple[str, ...], host: str) -> _Aims:
         """What events are for that name `domains`, or none, on a page of `host`. Raises UnknownSite."""
         aims = _Aims([], [], [])
-        for domain in domains or (host,):
+        for domain in dict.fromkeys(domains or (host,)):
             site = self._sites.find(domain) if domains else self._sites.of_host(domain)
             if site is None:
                 aims.unknown.append(DropReason.UNKNOWN_SITE)

@@ -83,7 +83,7 @@ async def test_an_event_for_several_sites_counts_for_each(start):
     async with start(sites="a.vn,b.vn") as app:
         async with app.session.post(
             f"{app.public}/api/event",
-            json={"n": "pageview", "u": "https://a.vn/", "d": "a.vn,b.vn,c.vn,a.vn"},
+            json={"n": "pageview", "u": "https://a.vn/", "d": "a.vn,b.vn,c.vn,a.vn,c.vn"},
             headers={"User-Agent": CHROME},
         ) as response:
             assert response.status == 202
