@@ -176,10 +176,26 @@ async def test_who_waits_before_the_body_is_told_to_go_on(app: App) -> None:
 
 
 async def test_a_body_that_is_announced_too_large_is_not_waited_for(app: App) -> None:
-    """413 at once, before it has come."""
+    """413 at once, before it has come, and without being asked for; then the connection is closed."""
     async with connected(app) as (reader, writer), asyncio.timeout(BODY_SECONDS / 2):
-        writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % (LARGEST_BODY_BYTES + 1))
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
+        writer.write(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % (LARGEST_BODY_BYTES + 1))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 413 ")
+        assert b"\r\nConnection: close\r\n" in head
+        await said(reader)
+
+
+async def test_a_body_of_unknown_length_that_is_too_large_is_refused(app: App) -> None:
+    """Once more has come than is taken, whoever waits for it: 413, which is not lost, and the end."""
+    async with connected(app) as (reader, writer):
+        writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(b"fffff\r\n" + b"a" * (MOST_UNANSWERED_BYTES * 4))
+        answer = await said(reader)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"\r\nConnection: close\r\n" in answer
+    assert (await scraped(app))["statsvc_requests_rejected_total", frozenset({("status", "413")})] == 1
+    assert await cut(app) == {"large": 1}
 
 
 async def test_a_head_is_the_same_without_its_body(app: App) -> None:

@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from statsvc.announcements import Cut, CutReason, Fault
 from statsvc.api.answer import Answer
-from statsvc.api.door import HEAD_SECONDS, MOST_UNANSWERED_BYTES, Door
+from statsvc.api.door import HEAD_SECONDS, MOST_UNANSWERED_BYTES, TOO_MUCH, Door
 from statsvc.api.http import json_error
 from statsvc.api.request import Request
 from statsvc.errors import Refused
@@ -47,6 +47,7 @@ class Connection(BaseProtocol):
             "_door",
             "_due",
             "_endless",
+            "_greedy",
             "_heard",
             "_joined",
             "_last",
@@ -91,6 +92,8 @@ class Connection(BaseProtocol):
         """What comes is not read."""
         self._endless = False
         """What is being answered has no end, as a stream."""
+        self._greedy = False
+        """More came than is taken: it is closed a little later."""
         self._heard = loop.time()
         self._due = inf
         self._timer: asyncio.TimerHandle | None = None
@@ -243,7 +246,9 @@ class Connection(BaseProtocol):
 
     def _end(self, go_on: bool) -> None:
         """All that was here is answered. `go_on`: another request may follow."""
-        if not go_on or self._last:
+        if self._greedy:
+            self._hang_up()
+        elif not go_on or self._last:
             self.close()
         self.idle = True
         self._unanswered = 0
@@ -253,7 +258,8 @@ class Connection(BaseProtocol):
     async def _answer(self, request: Request) -> bool:
         """Whether another request may follow."""
         expected = request.headers.get(hdrs.EXPECT)
-        if expected is not None and not request.old and expected.lower() == "100-continue":
+        waits = expected is not None and not request.old and expected.lower() == "100-continue"
+        if waits and not request.oversized:
             self._write(CONTINUE)
         answer = await self._door.answer(request)
         go_on = self._send(request, answer)
@@ -297,16 +303,23 @@ class Connection(BaseProtocol):
         self._door.announce(Cut(reason, status))
 
     def _take_no_more(self, *, answer: bool) -> None:
-        """Close soon. `answer`: nothing else is being answered."""
-        self._deaf = self._last = True
+        """Close soon. `answer`: nothing else is being answered; else who waits for a body is refused."""
+        self._deaf = self._last = self._greedy = True
         status, text = self._door.refusals[CutReason.LARGE]
-        if answer and self.transport is not None:
+        if not answer:
+            self._break_body(Refused(status, TOO_MUCH, close=True))
+        elif self.transport is not None:
             self.transport.write(text)
-            self.transport.write_eof()
+            self._hang_up()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(LINGER_SECONDS, self.close)
         self._door.announce(Cut(CutReason.LARGE, status if answer else None))
+
+    def _hang_up(self) -> None:
+        """Say that nothing more comes, and go on reading: closing at once could lose what was said."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write_eof()
 
     def _wait(self, seconds: float) -> None:
         """So long for what comes next, if nothing is being answered then."""

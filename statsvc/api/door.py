@@ -20,6 +20,7 @@ HEAD_SECONDS = 10.0
 """How long a request's head may take to come, from its first byte; and the first byte of a new connection."""
 MOST_UNANSWERED_BYTES = 64 * 1024
 """A head, a body, and whatever is sent behind them before the answer."""
+TOO_MUCH = f"more than the {MOST_UNANSWERED_BYTES:,} bytes that are taken before an answer"
 REQUESTS_AT_ONCE = 2_000
 """Begun and not answered, without streams: how many others an event waits for, at most, before its answer."""
 RETRY_AFTER_SECONDS = 5
@@ -31,7 +32,7 @@ REFUSALS = {
     CutReason.BUSY: (503, "more requests arrive than can be answered"),
     CutReason.FULL: (503, "there are too many connections"),
     CutReason.SLOW: (408, f"the request's head did not come within {HEAD_SECONDS:g} seconds"),
-    CutReason.LARGE: (413, f"more than the {MOST_UNANSWERED_BYTES:,} bytes that are taken before an answer"),
+    CutReason.LARGE: (413, TOO_MUCH),
 }
 
 

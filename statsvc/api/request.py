@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BODY_SECONDS = 10.0
 """How long a body may take to come: an event is a few hundred bytes."""
 LARGEST_BODY_BYTES = 16 * 1024
+_TOO_LARGE = f"the body is larger than the {LARGEST_BODY_BYTES:,} bytes that are taken"
 
 
 class Request:
@@ -62,12 +63,16 @@ class Request:
         """Whether its body is here: it came with its head, as most do."""
         return self._came is not None or self._stream.is_eof()
 
+    @property
+    def oversized(self) -> bool:
+        """Whether its body is announced to be larger than is taken."""
+        return int(self.headers.get(hdrs.CONTENT_LENGTH, 0)) > LARGEST_BODY_BYTES
+
     def body(self) -> bytes:
         """Of a request that is whole. Raises Refused where it is too large."""
         if self._came is None:
             self._came = self._stream.read_nowait()
-        _bound(len(self._came))
-        return self._came
+        return _bounded(self._came)
 
     async def read(self) -> bytes:
         """The body. Raises Refused where it is too large or does not come."""
@@ -86,18 +91,19 @@ class Request:
         return True
 
     async def _rest(self) -> bytes:
-        _bound(int(self.headers.get(hdrs.CONTENT_LENGTH, 0)))
+        if self.oversized:
+            raise Refused(413, _TOO_LARGE, close=True)
         read = b""
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 while part := await self._stream.readany():
-                    read += part
-                    _bound(len(read))
+                    read = _bounded(read + part)
         except TimeoutError:
             raise Refused(408, f"the body did not come within {BODY_SECONDS:g} seconds", close=True) from None
         return read
 
 
-def _bound(size_bytes: int) -> None:
-    if size_bytes > LARGEST_BODY_BYTES:
-        raise Refused(413, f"the body is larger than the {LARGEST_BODY_BYTES:,} bytes that are taken")
+def _bounded(body: bytes) -> bytes:
+    if len(body) > LARGEST_BODY_BYTES:
+        raise Refused(413, _TOO_LARGE)
+    return body
