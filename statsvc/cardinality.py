@@ -28,9 +28,9 @@ _Read = Callable[[int, str], Awaitable[set[str]]]
 
 class Cardinality:
     def __init__(self, store: Store, announce: Announcer) -> None:
+        self._store = store
         self._announce = announce
         self._paths = _Known(store.paths, PATHS_A_DAY)
-        self._store = store
         self._names = _Known(self._custom_names, NAMES_A_DAY)
 
     async def bound(self, hits: Sequence[Hit]) -> list[Hit]:
